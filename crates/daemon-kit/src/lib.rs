@@ -1,0 +1,1 @@
+//! What every daemon needs of the operating system: clock, signals, logs, child processes.

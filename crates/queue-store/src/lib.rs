@@ -1,0 +1,1 @@
+//! The queue on disk: claim, fence, seal, group commit, recovery, retiring of segments.

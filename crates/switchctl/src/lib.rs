@@ -1,0 +1,1 @@
+//! The operator's tool: status, takeover, queue, ledger, demo.

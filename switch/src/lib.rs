@@ -1,0 +1,1 @@
+//! The mail program: SMTP in, queue, SMTP out.

@@ -1,0 +1,1 @@
+//! What crosses a crate or a process: harness, crash tests, process tests, house rules.
