@@ -1,0 +1,100 @@
+//! The envelope as stored. Small: most messages have one recipient and no wishes.
+
+use mail_model::{BodyType, DsnReturn, Envelope, Mailbox, Notify, OriginalRecipient, Recipient, ReversePath};
+
+use crate::wire::{DecodeError, Reader, Writer};
+
+const EIGHT_BIT: u8 = 1;
+const SMTPUTF8: u8 = 2;
+const RET_FULL: u8 = 4;
+const RET_HEADERS: u8 = 8;
+const ENVID: u8 = 16;
+
+const NOTIFY: u8 = 1;
+const ON_SUCCESS: u8 = 2;
+const ON_FAILURE: u8 = 4;
+const ON_DELAY: u8 = 8;
+const ORIGINAL: u8 = 16;
+
+fn flag(on: bool, bit: u8) -> u8 {
+    if on { bit } else { 0 }
+}
+
+/// The bytes of an envelope.
+#[must_use]
+pub fn encode_envelope(envelope: &Envelope) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    let mut w = Writer(&mut out);
+    let flags = flag(envelope.body == BodyType::EightBitMime, EIGHT_BIT)
+        | flag(envelope.smtputf8, SMTPUTF8)
+        | flag(envelope.ret == Some(DsnReturn::Full), RET_FULL)
+        | flag(envelope.ret == Some(DsnReturn::Headers), RET_HEADERS)
+        | flag(envelope.envid.is_some(), ENVID);
+    w.u8(flags);
+    w.text(&envelope.reverse_path.to_string());
+    if let Some(envid) = &envelope.envid {
+        w.text(envid);
+    }
+    w.count(envelope.recipients.len());
+    for recipient in &envelope.recipients {
+        let notify = recipient.notify.unwrap_or_default();
+        let flags = flag(recipient.notify.is_some(), NOTIFY)
+            | flag(notify.success, ON_SUCCESS)
+            | flag(notify.failure, ON_FAILURE)
+            | flag(notify.delay, ON_DELAY)
+            | flag(recipient.original.is_some(), ORIGINAL);
+        w.u8(flags);
+        w.text(&recipient.address.to_string());
+        if let Some(original) = &recipient.original {
+            w.text(&original.address_type);
+            w.text(&original.address);
+        }
+    }
+    out
+}
+
+/// Reads what [`encode_envelope`] wrote.
+pub fn decode_envelope(bytes: &[u8]) -> Result<Envelope, DecodeError> {
+    let mut r = Reader(bytes);
+    let flags = r.u8("envelope flags")?;
+    let path = r.text("reverse path")?;
+    let reverse_path = if path.is_empty() {
+        ReversePath::Null
+    } else {
+        ReversePath::Mailbox(Mailbox::parse_stored(path).map_err(|_| DecodeError::Value("reverse path"))?)
+    };
+    let envid = if flags & ENVID == 0 { None } else { Some(r.text("envelope id")?.into()) };
+    let count = r.count(3, "recipients")?;
+    if count > usize::from(u16::MAX) {
+        return Err(DecodeError::Value("recipients"));
+    }
+    let recipients = (0..count).map(|_| decode_recipient(&mut r)).collect::<Result<_, _>>()?;
+    r.end()?;
+    let ret = match flags & (RET_FULL | RET_HEADERS) {
+        0 => None,
+        RET_FULL => Some(DsnReturn::Full),
+        RET_HEADERS => Some(DsnReturn::Headers),
+        _ => return Err(DecodeError::Value("envelope flags")),
+    };
+    let body = if flags & EIGHT_BIT == 0 { BodyType::SevenBit } else { BodyType::EightBitMime };
+    Ok(Envelope { reverse_path, body, smtputf8: flags & SMTPUTF8 != 0, ret, envid, recipients })
+}
+
+fn decode_recipient(r: &mut Reader<'_>) -> Result<Recipient, DecodeError> {
+    let flags = r.u8("recipient flags")?;
+    let address = Mailbox::parse_stored(r.text("recipient")?).map_err(|_| DecodeError::Value("recipient"))?;
+    let original = if flags & ORIGINAL == 0 {
+        None
+    } else {
+        Some(OriginalRecipient {
+            address_type: r.text("original recipient type")?.into(),
+            address: r.text("original recipient")?.into(),
+        })
+    };
+    let notify = (flags & NOTIFY != 0).then_some(Notify {
+        success: flags & ON_SUCCESS != 0,
+        failure: flags & ON_FAILURE != 0,
+        delay: flags & ON_DELAY != 0,
+    });
+    Ok(Recipient { address, notify, original })
+}
