@@ -8,6 +8,7 @@
 //! allocate more than the input is long.
 
 pub mod frame;
+pub mod lease;
 pub mod names;
 pub mod record;
 mod wire;

@@ -6,11 +6,13 @@
 mod address;
 mod envelope;
 mod id;
+mod lease;
 mod reply;
 mod time;
 
 pub use address::{AddressError, Domain, ForwardPath, Mailbox, ReversePath};
 pub use envelope::{BodyType, DsnReturn, Envelope, Notify, OriginalRecipient, Recipient, RecipientIndex};
 pub use id::{AttemptNumber, BootId, Epoch, IdError, InstanceId, MessageId, NodeId, QueueId, SegmentId};
+pub use lease::{LeaseState, Reason, Role};
 pub use reply::{EnhancedStatus, Reply, ReplyClass};
 pub use time::{Moment, WallTime};
