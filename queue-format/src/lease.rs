@@ -90,7 +90,7 @@ pub struct Fence {
 
 fn sealed(magic: [u8; 4], fields: impl FnOnce(&mut Writer<'_>)) -> Box<Sector> {
     let mut bytes = Vec::with_capacity(256);
-    bytes.extend_from_slice(magic);
+    bytes.extend_from_slice(&magic);
     bytes.extend_from_slice(&[0; 4]);
     let mut w = Writer(&mut bytes);
     w.u16(crate::FORMAT_VERSION);

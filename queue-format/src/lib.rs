@@ -7,10 +7,14 @@
 //! Nothing here opens a file or reads a clock. Bytes come in as slices, and none of them can make this crate panic or
 //! allocate more than the input is long.
 
+pub mod books;
+pub mod digest;
 pub mod frame;
 pub mod lease;
 pub mod names;
 pub mod record;
+pub mod replay;
+pub mod scan;
 mod wire;
 
 /// The version of everything in a queue directory. A reader refuses a version it does not know, and touches nothing.

@@ -334,7 +334,7 @@ pub struct OperateRecord {
     pub message: MessageKey,
     /// What to do.
     pub verb: Verb,
-    /// Who; empty means all.
+    /// Who, each by index: never empty.
     pub recipients: Vec<RecipientIndex>,
     /// When.
     pub at: WallTime,

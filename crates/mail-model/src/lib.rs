@@ -15,4 +15,4 @@ pub use envelope::{BodyType, DsnReturn, Envelope, Notify, OriginalRecipient, Rec
 pub use id::{AttemptNumber, BootId, Epoch, IdError, InstanceId, MessageId, NodeId, QueueId, SegmentId};
 pub use lease::{LeaseState, Reason, Role};
 pub use reply::{EnhancedStatus, Reply, ReplyClass};
-pub use time::{Moment, WallTime};
+pub use time::{Clock, Moment, WallTime};

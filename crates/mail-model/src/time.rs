@@ -53,3 +53,11 @@ impl Add<Duration> for WallTime {
         Self(self.0.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
     }
 }
+
+/// Who knows the time. The world's clock is in `daemon_kit`; tests bring their own.
+pub trait Clock: Send + Sync + std::fmt::Debug {
+    /// `CLOCK_BOOTTIME`.
+    fn now(&self) -> Moment;
+    /// The wall clock.
+    fn wall(&self) -> WallTime;
+}

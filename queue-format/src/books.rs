@@ -1,0 +1,521 @@
+//! What a queue *is* after a list of records. The running owner, a restart, a takeover and the offline checker all keep
+//! these books, by the same `apply`.
+//!
+//! Only live messages are held: when the last recipient of one is final it is dropped and lives on in the totals.
+//! A record about a message that is not known is about one whose MESSAGE stood in a retired segment: it counts in the
+//! totals and nowhere else. That is enough, because segments retire oldest first and every frame about a message stands
+//! behind its MESSAGE or CARRY: a message that is still live is always known.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
+use mail_model::{AttemptNumber, Epoch, QueueId, RecipientIndex, Reply, SegmentId, WallTime};
+
+use crate::frame::FrameHeader;
+use crate::record::{
+    AttemptRecord, CarryRecord, ChunkRef, Content, DOUBTS_KEPT, Doubt, Failure, MessageKey, MessageRecord,
+    OperateRecord, OutcomeRecord, RecipientState, Record, SegmentRecord, Settles, Totals, Verb, Verdict,
+};
+use crate::scan::Place;
+
+/// One recipient's standing, in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Where it stands.
+    pub state: RecipientState,
+    /// Attempts that ended.
+    pub attempts: u16,
+    /// Not before.
+    pub due: WallTime,
+    /// The last thing that was said about it.
+    pub last_reply: Option<Box<Reply>>,
+}
+
+/// Where a message's content is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BodyPlace {
+    /// The body of its own frame.
+    Inline {
+        /// Where it starts in the segment of [`Message::place`].
+        offset: u64,
+        /// Bytes.
+        len: u32,
+        /// Crc32c.
+        crc: u32,
+    },
+    /// Pieces, in order.
+    Chunks(Box<[ChunkRef]>),
+}
+
+/// A live message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its newest MESSAGE or CARRY frame.
+    pub place: Place,
+    /// Bytes of that frame.
+    pub frame_len: u64,
+    /// Its content.
+    pub body: BodyPlace,
+    /// When it was accepted.
+    pub received: WallTime,
+    /// Bytes of content.
+    pub size: u64,
+    /// See [`crate::record::decode_envelope`].
+    pub envelope: Box<[u8]>,
+    /// One for each recipient.
+    pub standings: Box<[Standing]>,
+}
+
+impl Message {
+    fn is_done(&self) -> bool {
+        self.standings.iter().all(|s| s.state.is_final())
+    }
+}
+
+/// The sums, and what was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Balance {
+    /// The sums.
+    pub totals: Totals,
+    /// Recipients that are not final, counted one by one.
+    pub queued: u64,
+    /// `accepted + generated = delivered + bounced + expired + deleted + queued`.
+    pub holds: bool,
+}
+
+/// The state of a queue.
+#[derive(Debug, Clone)]
+pub struct Books {
+    queue: QueueId,
+    started: bool,
+    messages: HashMap<MessageKey, Message>,
+    open: BTreeMap<(Epoch, AttemptNumber), Doubt>,
+    totals: Totals,
+    doubts: VecDeque<Doubt>,
+    live_bytes: BTreeMap<SegmentId, u64>,
+    first_live: SegmentId,
+    unreplied: HashSet<MessageKey>,
+    anomalies: Vec<String>,
+    clean: bool,
+}
+
+/// How many anomalies are kept as text; more are only counted in the last line.
+const ANOMALIES_KEPT: usize = 1_000;
+
+impl Books {
+    /// The books of a queue without history.
+    #[must_use]
+    pub fn new(queue: QueueId) -> Self {
+        Self {
+            queue,
+            started: false,
+            messages: HashMap::new(),
+            open: BTreeMap::new(),
+            totals: Totals::default(),
+            doubts: VecDeque::new(),
+            live_bytes: BTreeMap::new(),
+            first_live: SegmentId::default(),
+            unreplied: HashSet::new(),
+            anomalies: Vec::new(),
+            clean: false,
+        }
+    }
+
+    /// Takes one record into the books. `place` and `header` say where it stands.
+    pub fn apply(&mut self, place: Place, header: &FrameHeader, record: Record) {
+        self.clean = false;
+        match record {
+            Record::Segment(segment) => self.apply_segment(place, segment),
+            Record::Message(message) => self.apply_message(place, header, message),
+            Record::Carry(carry) => self.apply_carry(place, header, carry),
+            Record::Attempt(attempt) => self.apply_attempt(header.segment.epoch, attempt),
+            Record::Outcome(outcome) => self.apply_outcome(outcome),
+            Record::Operate(operate) => self.apply_operate(&operate),
+            Record::Retire { first_live } => self.apply_retire(first_live),
+            Record::Replied(keys) => {
+                for key in keys {
+                    self.unreplied.remove(&key);
+                }
+            }
+            Record::Clean { .. } => self.clean = true,
+            // A chunk counts when its message does. Seals and NEXT steer the replay, not the books.
+            Record::Chunk { .. } | Record::Seal(_) | Record::Next { .. } => {}
+        }
+    }
+
+    fn apply_segment(&mut self, place: Place, segment: SegmentRecord) {
+        if self.started {
+            if segment.totals != self.totals {
+                self.anomaly(format!(
+                    "segment {}: its owner's sums {:?} are not those of the records before it {:?}",
+                    place.segment, segment.totals, self.totals
+                ));
+            }
+        } else {
+            self.started = true;
+            self.doubts = segment.doubts.into();
+        }
+        // The owner's sums were right when they were written; a record lost to rot must show in the balance.
+        self.totals = segment.totals;
+        self.first_live = self.first_live.max(segment.first_live);
+        self.live_bytes.entry(place.segment).or_insert(0);
+    }
+
+    fn apply_message(&mut self, place: Place, header: &FrameHeader, record: MessageRecord) {
+        let Some(count) = recipient_count(&record.envelope) else {
+            self.anomaly(format!("segment {} offset {}: unreadable envelope", place.segment, place.offset));
+            return;
+        };
+        let recipients = u64::from(count);
+        if let Some(settles) = &record.settles {
+            self.totals.generated += recipients;
+            self.settle(settles);
+        } else {
+            self.totals.messages += 1;
+            self.totals.accepted += recipients;
+            self.unreplied.insert(record.key);
+        }
+        let fresh =
+            Standing { state: RecipientState::Queued, attempts: 0, due: record.received, last_reply: None };
+        let standings = vec![fresh; usize::from(count)].into_boxed_slice();
+        self.place_message(place, header, record, standings);
+    }
+
+    fn apply_carry(&mut self, place: Place, header: &FrameHeader, carry: CarryRecord) {
+        let standings = carry
+            .recipients
+            .into_iter()
+            .map(|r| Standing {
+                state: r.state,
+                attempts: r.attempts,
+                due: r.due,
+                last_reply: r.last_reply.map(Box::new),
+            })
+            .collect();
+        self.place_message(place, header, carry.message, standings);
+    }
+
+    fn place_message(
+        &mut self,
+        place: Place,
+        header: &FrameHeader,
+        record: MessageRecord,
+        standings: Box<[Standing]>,
+    ) {
+        let body = match record.content {
+            Content::Inline => BodyPlace::Inline {
+                offset: place.offset + header.body_offset(),
+                len: header.body_len,
+                crc: header.body_crc,
+            },
+            Content::Chunks(chunks) => BodyPlace::Chunks(chunks.into_boxed_slice()),
+        };
+        let message = Message {
+            place,
+            frame_len: header.frame_len(),
+            body,
+            received: record.received,
+            size: record.size,
+            envelope: record.envelope.into_boxed_slice(),
+            standings,
+        };
+        self.weigh(&message, true);
+        if let Some(old) = self.messages.insert(record.key, message) {
+            self.weigh(&old, false);
+        }
+    }
+
+    fn weigh(&mut self, message: &Message, add: bool) {
+        let mut shift = |segment: SegmentId, bytes: u64| {
+            let live = self.live_bytes.entry(segment).or_insert(0);
+            *live = if add { live.saturating_add(bytes) } else { live.saturating_sub(bytes) };
+        };
+        shift(message.place.segment, message.frame_len);
+        if let BodyPlace::Chunks(chunks) = &message.body {
+            for chunk in chunks {
+                shift(chunk.segment, u64::from(chunk.len));
+            }
+        }
+    }
+
+    fn apply_attempt(&mut self, epoch: Epoch, attempt: AttemptRecord) {
+        let doubt = Doubt {
+            message: attempt.message,
+            epoch,
+            attempt: attempt.number,
+            recipients: attempt.recipients,
+            next_hop: attempt.next_hop,
+            started: attempt.started,
+        };
+        self.open.insert((epoch, attempt.number), doubt);
+    }
+
+    fn apply_outcome(&mut self, outcome: OutcomeRecord) {
+        let attempt = outcome.attempt.and_then(|number| self.open.remove(&number));
+        for group in outcome.groups {
+            let doubtful = matches!(group.verdict, Verdict::InDoubt { .. } | Verdict::InDoubtHeld);
+            if doubtful && let Some(attempt) = &attempt {
+                let doubt = Doubt { recipients: group.recipients.clone(), ..attempt.clone() };
+                self.remember_doubt(doubt);
+            }
+            for index in group.recipients {
+                self.totals.in_doubt += u64::from(doubtful);
+                let tried = outcome.attempt.is_some();
+                self.conclude(outcome.message, index, group.verdict, group.reply.as_ref(), tried);
+            }
+        }
+        self.drop_if_done(outcome.message);
+    }
+
+    fn conclude(
+        &mut self,
+        key: MessageKey,
+        index: RecipientIndex,
+        verdict: Verdict,
+        reply: Option<&Reply>,
+        tried: bool,
+    ) {
+        let standing = match self.messages.get_mut(&key) {
+            None => None,
+            Some(message) => match message.standings.get_mut(usize::from(index)) {
+                Some(standing) if standing.state.is_final() => {
+                    self.anomaly(format!("message {}: recipient {index} ended twice", self.show(key)));
+                    return;
+                }
+                Some(standing) => Some(standing),
+                None => {
+                    self.anomaly(format!("message {}: there is no recipient {index}", self.show(key)));
+                    return;
+                }
+            },
+        };
+        let (state, due) = match verdict {
+            Verdict::Delivered => {
+                self.totals.delivered += 1;
+                (RecipientState::Delivered, None)
+            }
+            Verdict::Deferred { due } | Verdict::InDoubt { due } => (RecipientState::Queued, Some(due)),
+            Verdict::InDoubtHeld => (RecipientState::Held, None),
+            Verdict::Failed { how, owed: true } => (RecipientState::Owed(how), None),
+            Verdict::Failed { how, owed: false } => {
+                count_failure(&mut self.totals, how);
+                (RecipientState::Failed(how), None)
+            }
+        };
+        let Some(standing) = standing else { return };
+        standing.state = state;
+        standing.attempts = standing.attempts.saturating_add(u16::from(tried));
+        standing.due = due.unwrap_or(standing.due);
+        if let Some(reply) = reply {
+            standing.last_reply = Some(Box::new(reply.clone()));
+        }
+    }
+
+    fn settle(&mut self, settles: &Settles) {
+        for (index, how) in &settles.recipients {
+            if let Some(message) = self.messages.get_mut(&settles.message) {
+                match message.standings.get_mut(usize::from(*index)) {
+                    Some(standing) if matches!(standing.state, RecipientState::Owed(_)) => {
+                        standing.state = RecipientState::Failed(*how);
+                    }
+                    Some(_) | None => {
+                        let shown = self.show(settles.message);
+                        self.anomaly(format!(
+                            "message {shown}: a bounce for recipient {index}, who is not owed one"
+                        ));
+                        continue;
+                    }
+                }
+            }
+            count_failure(&mut self.totals, *how);
+        }
+        self.drop_if_done(settles.message);
+    }
+
+    fn apply_operate(&mut self, operate: &OperateRecord) {
+        let Some(message) = self.messages.get_mut(&operate.message) else {
+            if operate.verb == Verb::Delete {
+                self.totals.deleted += operate.recipients.len() as u64;
+            }
+            return;
+        };
+        for index in &operate.recipients {
+            let Some(standing) = message.standings.get_mut(usize::from(*index)) else { continue };
+            match (operate.verb, standing.state) {
+                (Verb::Hold, RecipientState::Queued) => standing.state = RecipientState::Held,
+                (Verb::Release, RecipientState::Held) => {
+                    standing.state = RecipientState::Queued;
+                    standing.due = operate.at;
+                }
+                (Verb::Retry, RecipientState::Queued) => standing.due = operate.at,
+                (Verb::Delete, state) if !state.is_final() => {
+                    standing.state = RecipientState::Deleted;
+                    self.totals.deleted += 1;
+                }
+                (Verb::Hold | Verb::Release | Verb::Retry | Verb::Delete, _) => {}
+            }
+        }
+        self.drop_if_done(operate.message);
+    }
+
+    fn apply_retire(&mut self, first_live: SegmentId) {
+        self.first_live = self.first_live.max(first_live);
+        let kept = self.live_bytes.split_off(&self.first_live);
+        let retired = std::mem::replace(&mut self.live_bytes, kept);
+        for (segment, bytes) in retired {
+            if bytes > 0 {
+                self.anomaly(format!("segment {segment}: retired with {bytes} live bytes"));
+            }
+        }
+    }
+
+    fn drop_if_done(&mut self, key: MessageKey) {
+        if self.messages.get(&key).is_some_and(Message::is_done)
+            && let Some(done) = self.messages.remove(&key)
+        {
+            self.weigh(&done, false);
+            self.unreplied.remove(&key);
+        }
+    }
+
+    fn remember_doubt(&mut self, doubt: Doubt) {
+        if self.doubts.len() >= DOUBTS_KEPT {
+            self.doubts.pop_front();
+        }
+        self.doubts.push_back(doubt);
+    }
+
+    fn anomaly(&mut self, text: String) {
+        if self.anomalies.len() < ANOMALIES_KEPT {
+            self.anomalies.push(text);
+        }
+    }
+
+    fn show(&self, key: MessageKey) -> String {
+        format!("{}-{:x}-{:x}", self.queue, key.epoch.0, key.sequence)
+    }
+}
+
+/// What the books answer.
+impl Books {
+    /// The queue.
+    #[must_use]
+    pub fn queue(&self) -> &QueueId {
+        &self.queue
+    }
+
+    /// A live message.
+    #[must_use]
+    pub fn message(&self, key: MessageKey) -> Option<&Message> {
+        self.messages.get(&key)
+    }
+
+    /// All live messages, in no order.
+    pub fn messages(&self) -> impl Iterator<Item = (MessageKey, &Message)> {
+        self.messages.iter().map(|(key, message)| (*key, message))
+    }
+
+    /// How many messages are live.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// True if no message is live.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// The sums.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Attempts without an outcome, oldest first. For a new owner those of older epochs are in doubt.
+    pub fn open_attempts(&self) -> impl Iterator<Item = &Doubt> {
+        self.open.values()
+    }
+
+    /// The newest attempts whose outcome nobody will ever know.
+    pub fn doubts(&self) -> impl Iterator<Item = &Doubt> {
+        self.doubts.iter()
+    }
+
+    /// Live recipients whose sender has not been told of their failure.
+    pub fn owed(&self) -> impl Iterator<Item = (MessageKey, RecipientIndex, Failure)> {
+        self.messages.iter().flat_map(|(key, message)| {
+            (0..).zip(&message.standings).filter_map(|(index, standing)| match standing.state {
+                RecipientState::Owed(how) => Some((*key, index, how)),
+                RecipientState::Queued
+                | RecipientState::Held
+                | RecipientState::Delivered
+                | RecipientState::Failed(_)
+                | RecipientState::Deleted => None,
+            })
+        })
+    }
+
+    /// Live messages of `epoch` whose client may not have seen its 250: it may send them again.
+    #[must_use]
+    pub fn unreplied(&self, epoch: Epoch) -> usize {
+        self.unreplied.iter().filter(|key| key.epoch == epoch).count()
+    }
+
+    /// Every segment before this one is retired.
+    #[must_use]
+    pub fn first_live(&self) -> SegmentId {
+        self.first_live
+    }
+
+    /// Bytes that live messages occupy in each segment that is not retired, oldest first.
+    #[must_use]
+    pub fn live_bytes(&self) -> &BTreeMap<SegmentId, u64> {
+        &self.live_bytes
+    }
+
+    /// Live messages with a frame or chunk in `segment`.
+    pub fn messages_in(&self, segment: SegmentId) -> impl Iterator<Item = MessageKey> {
+        self.messages.iter().filter_map(move |(key, message)| {
+            let chunked = match &message.body {
+                BodyPlace::Inline { .. } => false,
+                BodyPlace::Chunks(chunks) => chunks.iter().any(|c| c.segment == segment),
+            };
+            (message.place.segment == segment || chunked).then_some(*key)
+        })
+    }
+
+    /// What could not be true and was met all the same. Empty in every queue that was not damaged.
+    #[must_use]
+    pub fn anomalies(&self) -> &[String] {
+        &self.anomalies
+    }
+
+    /// True if the last record was CLEAN: its owner left with no attempt open.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.clean
+    }
+
+    /// The proof: the sums against a count of what is there.
+    #[must_use]
+    pub fn balance(&self) -> Balance {
+        let waiting = |m: &Message| m.standings.iter().filter(|s| !s.state.is_final()).count() as u64;
+        let queued = self.messages.values().map(waiting).sum();
+        Balance { totals: self.totals, queued, holds: self.totals.queued() == Some(queued) }
+    }
+}
+
+fn count_failure(totals: &mut Totals, how: Failure) {
+    match how {
+        Failure::Bounced => totals.bounced += 1,
+        Failure::Expired => totals.expired += 1,
+    }
+}
+
+/// Recipients of an encoded envelope.
+fn recipient_count(envelope: &[u8]) -> Option<u16> {
+    let envelope = crate::record::decode_envelope(envelope).ok()?;
+    u16::try_from(envelope.recipients.len()).ok()
+}
