@@ -1,0 +1,189 @@
+//! What each command does to a session: which order is kept, what is refused, what the shell is asked.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use mail_model::{Envelope, Moment, Recipient, ReversePath};
+
+use super::answer::{self, Answer};
+use super::event::{AbortReason, Action, MessageStart, SenderRequest};
+use super::receipt::Receipt;
+use super::{Hello, Mail, Question, Session, State};
+use crate::command::{ChunkHeader, Command, MailFrom};
+use crate::parameter::MailParameters;
+use crate::reply;
+
+impl Session {
+    pub(super) fn command(&mut self, now: Moment, command: Command, input: &BytesMut, out: &mut Vec<Action>) {
+        match command {
+            Command::Mail(mail) => self.mail(mail, out),
+            Command::Rcpt(recipient) => self.recipient(recipient, out),
+            Command::Data => self.data(input, out),
+            Command::Bdat(header) => self.chunk(now, header, out),
+            Command::Quit => self.close(answer::GOODBYE, AbortReason::Closed, out),
+            Command::Ehlo(name) => self.hello(Hello { name, extended: true }, out),
+            Command::Helo(name) => self.hello(Hello { name, extended: false }, out),
+            Command::Rset => {
+                self.abort(AbortReason::Reset, out);
+                self.without_mail(answer::OK, out);
+            }
+            Command::Noop => self.without_mail(answer::OK, out),
+            Command::Help => self.without_mail(answer::HELP, out),
+            Command::Vrfy => self.without_mail(answer::NOT_VERIFIED, out),
+            Command::NotImplemented => self.error(answer::NOT_IMPLEMENTED, out),
+        }
+    }
+
+    fn hello(&mut self, hello: Hello, out: &mut Vec<Action>) {
+        // RFC 5321 4.1.4: EHLO in the middle resets like RSET.
+        self.abort(AbortReason::Reset, out);
+        let config = Arc::clone(&self.config);
+        let hostname = config.hostname.as_str();
+        if hello.extended {
+            let size = format!("SIZE {}", config.limits.message_size);
+            let offered = config.extensions;
+            let lines = [
+                (true, hostname),
+                (offered.pipelining, "PIPELINING"),
+                (true, &size),
+                (offered.eight_bit_mime, "8BITMIME"),
+                (offered.smtputf8, "SMTPUTF8"),
+                (offered.chunking, "CHUNKING"),
+                (offered.dsn, "DSN"),
+                (true, "ENHANCEDSTATUSCODES"),
+            ];
+            let lines = lines.into_iter().filter_map(|(offered, line)| offered.then_some(line));
+            reply::write_lines(250, lines, &mut self.replies);
+        } else {
+            reply::write_lines(250, std::iter::once(hostname), &mut self.replies);
+        }
+        self.hello = Some(hello);
+        self.count_command(out);
+    }
+
+    fn mail(&mut self, mail: MailFrom, out: &mut Vec<Action>) {
+        let Some(hello) = &self.hello else {
+            return self.error(answer::HELLO_FIRST, out);
+        };
+        if self.mail.is_some() {
+            return self.error(answer::NESTED_MAIL, out);
+        }
+        let MailFrom { reverse_path, parameters } = mail;
+        let offered = self.config.extensions;
+        let not_offered = (!hello.extended && parameters != MailParameters::default())
+            || (parameters.body.is_some() && !offered.eight_bit_mime)
+            || (parameters.smtputf8 && !offered.smtputf8)
+            || ((parameters.ret.is_some() || parameters.envid.is_some()) && !offered.dsn);
+        if not_offered {
+            return self.error(answer::NOT_OFFERED, out);
+        }
+        let international = matches!(&reverse_path, ReversePath::Mailbox(m) if m.is_international());
+        if international && !parameters.smtputf8 {
+            return self.error(answer::INTERNATIONAL, out);
+        }
+        // RFC 1870 6.1: a declared size above the limit is refused here already.
+        if parameters.size.is_some_and(|size| size > self.config.limits.message_size) {
+            return self.error(answer::TOO_LARGE, out);
+        }
+        let mut envelope = Envelope::from_sender(reverse_path);
+        envelope.body = parameters.body.unwrap_or_default();
+        envelope.smtputf8 = parameters.smtputf8;
+        envelope.ret = parameters.ret;
+        envelope.envid = parameters.envid;
+        let request = SenderRequest {
+            reverse_path: envelope.reverse_path.clone(),
+            size: parameters.size,
+            body: envelope.body,
+            smtputf8: envelope.smtputf8,
+        };
+        let mail = Box::new(Mail { envelope, size: parameters.size });
+        self.ask(Question::Sender(mail), Action::CheckSender(Box::new(request)), out);
+    }
+
+    fn recipient(&mut self, recipient: Recipient, out: &mut Vec<Action>) {
+        let Some(mail) = &self.mail else {
+            return self.error(answer::MAIL_FIRST, out);
+        };
+        if self.receipt.is_some() {
+            return self.error(answer::CHUNKS_BEGUN, out);
+        }
+        let wishes = recipient.notify.is_some() || recipient.original.is_some();
+        let extended = self.hello.as_ref().is_some_and(|hello| hello.extended);
+        if wishes && !(extended && self.config.extensions.dsn) {
+            return self.error(answer::NOT_OFFERED, out);
+        }
+        let international = recipient.address.is_international()
+            || recipient.original.as_ref().is_some_and(|original| !original.address.is_ascii());
+        if international && !mail.envelope.smtputf8 {
+            return self.error(answer::INTERNATIONAL, out);
+        }
+        // RFC 5321 4.5.3.1.10: 452, so that the client sends the rest in another message.
+        if mail.envelope.recipients.len() >= usize::from(self.config.limits.recipients) {
+            return self.say(answer::TOO_MANY_RECIPIENTS);
+        }
+        let question = Question::Recipient(Box::new(recipient.clone()));
+        self.ask(question, Action::CheckRecipient(Box::new(recipient)), out);
+    }
+
+    fn data(&mut self, input: &BytesMut, out: &mut Vec<Action>) {
+        let refusal = match &self.mail {
+            _ if self.receipt.is_some() => answer::CHUNKS_BEGUN,
+            None => answer::MAIL_FIRST,
+            Some(mail) if mail.envelope.recipients.is_empty() => answer::NO_RECIPIENTS,
+            Some(_) => return self.begin(Question::Data, None, out),
+        };
+        self.refuse_data(Answer::Ours(refusal), input, out);
+    }
+
+    /// Refuses DATA, and closes if the client did not wait for that: see the module's header.
+    pub(super) fn refuse_data(&mut self, refusal: Answer, input: &BytesMut, out: &mut Vec<Action>) {
+        self.refuse(refusal, out);
+        if !input.is_empty() && !self.is_closed() {
+            self.close(answer::UNSYNCHRONIZED, AbortReason::Closed, out);
+        }
+    }
+
+    fn chunk(&mut self, now: Moment, header: ChunkHeader, out: &mut Vec<Action>) {
+        let limit = self.config.limits.message_size;
+        let offered =
+            self.config.extensions.chunking && self.hello.as_ref().is_some_and(|hello| hello.extended);
+        // RFC 3030 2: the octets follow the command whatever we think of it, so they are swallowed.
+        let refusal = match (&mut self.receipt, &self.mail) {
+            (Some(receipt), _) => {
+                if receipt.received_octets().saturating_add(header.octets) > limit {
+                    receipt.fail(Answer::Ours(answer::TOO_LARGE), AbortReason::TooLarge, out);
+                }
+                self.state = State::Chunk { remaining: header.octets, last: header.last };
+                return;
+            }
+            (None, _) if !offered => answer::NOT_IMPLEMENTED,
+            (None, None) => answer::MAIL_FIRST,
+            (None, Some(mail)) if mail.envelope.recipients.is_empty() => answer::NO_RECIPIENTS,
+            (None, Some(_)) if header.octets > limit => answer::TOO_LARGE,
+            (None, Some(_)) => {
+                let size = header.last.then_some(header.octets);
+                return self.begin(Question::Chunk(header), size, out);
+            }
+        };
+        self.receipt = Some(Receipt::refused(Answer::Ours(refusal), now));
+        self.state = State::Chunk { remaining: header.octets, last: header.last };
+    }
+
+    /// Asks whether the content may come.
+    fn begin(&mut self, question: Question, size: Option<u64>, out: &mut Vec<Action>) {
+        let (Some(mail), Some(hello)) = (&mut self.mail, &self.hello) else {
+            return;
+        };
+        // The session needs no more of it than that there is one.
+        let empty = Envelope::from_sender(ReversePath::Null);
+        let envelope = std::mem::replace(&mut mail.envelope, empty);
+        let protocol = match (envelope.smtputf8, hello.extended) {
+            (true, _) => "UTF8SMTP",
+            (false, true) => "ESMTP",
+            (false, false) => "SMTP",
+        };
+        let size = mail.size.or(size);
+        let start = MessageStart { envelope, client_name: hello.name.clone(), protocol, size };
+        self.ask(question, Action::BeginMessage(Box::new(start)), out);
+    }
+}
