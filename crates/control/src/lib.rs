@@ -1,1 +1,26 @@
 //! How the programs talk to each other and to operators: requests and answers over a unix socket.
+//!
+//! One JSON object per line, at most [`LINE_BYTES_MAX`] bytes:
+//!
+//! ```text
+//! -> {"version":1,"deadline_ms":5000,"request":"status"}
+//! <- {"version":1,"answer":{"status":{…}}}
+//! <- {"version":1,"fault":{"code":"busy","message":"…"}}
+//! ```
+//!
+//! A connection carries any number of requests, one at a time. What can be asked is in [`switch`] and [`heartbeatd`];
+//! where the sockets lie is in [`paths`]. Who may open the socket may ask everything: its mode is 600.
+
+mod address;
+pub mod client;
+mod fault;
+pub mod heartbeatd;
+mod line;
+pub mod paths;
+pub mod server;
+pub mod switch;
+
+pub use client::{CallError, Client, ask};
+pub use fault::{Code, Fault};
+pub use line::{LINE_BYTES_MAX, Request, VERSION};
+pub use server::{BindError, ServeLimits, Server};

@@ -1,0 +1,160 @@
+//! Asking a program.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::address::Address;
+use crate::fault::Fault;
+use crate::line::{Call, LINE_BYTES_MAX, Outcome, Read, Reply, Request, VERSION, read, written};
+use crate::paths;
+
+/// How much longer than the server the client waits, so that the server's own word for it arrives.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(500);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Nobody listens there.
+    #[error(
+        "{listener} is not running on this node: nothing listens at {path}; start it, or check node.state_dir"
+    )]
+    NotRunning {
+        /// Who should listen there.
+        listener: String,
+        /// The socket.
+        path: PathBuf,
+    },
+    /// This user may not ask.
+    #[error("no permission to use {path}: call as the user who runs {listener}, or as root")]
+    Permission {
+        /// Who listens there.
+        listener: String,
+        /// The socket.
+        path: PathBuf,
+    },
+    /// No answer within the deadline. What was asked may still happen.
+    #[error("{listener} did not answer within {} ms; it may still do what was asked", .waited.as_millis())]
+    Timeout {
+        /// Who was asked.
+        listener: String,
+        /// How long.
+        waited: Duration,
+    },
+    /// The answer was a refusal.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The connection ended before an answer. What was asked may still happen, or the program ended doing it.
+    #[error("{listener} closed the connection without an answer; it may have ended")]
+    Closed {
+        /// Who was asked.
+        listener: String,
+    },
+    /// The request or the answer does not fit this protocol.
+    #[error("{listener}: {why}; are both programs of one version?")]
+    Protocol {
+        /// Who was asked.
+        listener: String,
+        /// What does not fit.
+        why: String,
+    },
+    /// Anything else of the operating system.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// A connection to one program.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<UnixStream>,
+    path: PathBuf,
+}
+
+impl Client {
+    /// Connects to the socket at `path`. See [`paths`].
+    pub async fn connect(path: &Path) -> Result<Self, CallError> {
+        match Self::open(path).await {
+            Ok(stream) => Ok(Self { stream: BufReader::new(stream), path: path.to_owned() }),
+            Err(error) => Err(unreached(path, error)),
+        }
+    }
+
+    async fn open(path: &Path) -> io::Result<UnixStream> {
+        let address = Address::of(path)?;
+        UnixStream::connect(address.path()).await
+    }
+
+    /// Asks, and waits for the answer up to `deadline`. After an error other than [`CallError::Fault`] the connection
+    /// is of no more use.
+    pub async fn call<R: Request>(&mut self, request: R, deadline: Duration) -> Result<R::Answer, CallError> {
+        let limit = deadline.saturating_add(DEADLINE_MARGIN);
+        match timeout(limit, self.exchange(request, deadline)).await {
+            Ok(result) => result,
+            Err(_) => Err(CallError::Timeout { listener: self.listener(), waited: limit }),
+        }
+    }
+
+    async fn exchange<R: Request>(&mut self, request: R, deadline: Duration) -> Result<R::Answer, CallError> {
+        let deadline_ms = Some(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
+        let line = written(&Call { version: VERSION, deadline_ms, request })
+            .ok_or_else(|| self.misfit(format!("the request is longer than {LINE_BYTES_MAX} bytes")))?;
+        self.stream.get_mut().write_all(&line).await.map_err(|error| self.broken(error))?;
+        let line = match read(&mut self.stream).await {
+            Ok(Read::Line(line)) => line,
+            Ok(Read::End | Read::Cut) => return Err(CallError::Closed { listener: self.listener() }),
+            Ok(Read::TooLong) => {
+                return Err(self.misfit(format!("the answer is longer than {LINE_BYTES_MAX} bytes")));
+            }
+            Err(error) => return Err(self.broken(error)),
+        };
+        let reply: Reply<R::Answer> = serde_json::from_slice(&line)
+            .map_err(|error| self.misfit(format!("the answer cannot be read: {error}")))?;
+        match reply.outcome {
+            Outcome::Answer(answer) => Ok(answer),
+            Outcome::Fault(fault) => Err(fault.into()),
+        }
+    }
+
+    fn listener(&self) -> String {
+        paths::listener(&self.path)
+    }
+
+    fn misfit(&self, why: String) -> CallError {
+        CallError::Protocol { listener: self.listener(), why }
+    }
+
+    fn broken(&self, source: io::Error) -> CallError {
+        match source.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                CallError::Closed { listener: self.listener() }
+            }
+            _ => CallError::Io { path: self.path.clone(), source },
+        }
+    }
+}
+
+fn unreached(path: &Path, source: io::Error) -> CallError {
+    let listener = paths::listener(path);
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            CallError::NotRunning { listener, path }
+        }
+        io::ErrorKind::PermissionDenied => CallError::Permission { listener, path },
+        _ => CallError::Io { path, source },
+    }
+}
+
+/// Connects, asks once, and closes.
+pub async fn ask<R: Request>(path: &Path, request: R, deadline: Duration) -> Result<R::Answer, CallError> {
+    Client::connect(path).await?.call(request, deadline).await
+}

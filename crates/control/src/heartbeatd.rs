@@ -1,0 +1,130 @@
+//! What a `heartbeatd` can be asked.
+
+use mail_model::{Epoch, LeaseState, NodeId, QueueId, WallTime};
+use serde::{Deserialize, Serialize};
+
+use crate::line;
+
+/// A request to a heartbeatd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// What it sees. Answer: [`Answer::Status`].
+    Status,
+    /// Take the queue over to this node now. Answer: [`Answer::Done`] once begun.
+    Takeover {
+        /// The queue, by the name of its home node.
+        queue: QueueId,
+        /// Why, for the record.
+        reason: String,
+    },
+    /// Give the queue of `node` back to it. Answer: [`Answer::Done`] once begun.
+    Handback {
+        /// The home node.
+        node: NodeId,
+    },
+    /// No takeover by itself for a while. Answer: [`Answer::Done`].
+    Pause {
+        /// How long, in milliseconds.
+        for_ms: u64,
+        /// Why, for the record.
+        reason: String,
+    },
+    /// End a pause. Answer: [`Answer::Done`].
+    Resume,
+    /// The records of decisions on the queue of `node`, oldest first. Answer: [`Answer::Records`].
+    Why {
+        /// The home node.
+        node: NodeId,
+    },
+    /// The latest records of decisions, oldest first. Answer: [`Answer::Records`].
+    History {
+        /// At most so many.
+        limit: u32,
+    },
+}
+
+/// A heartbeatd's answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// What it sees.
+    Status(Box<HeartbeatdStatus>),
+    /// Carried out, or begun.
+    Done {
+        /// A sentence for people.
+        message: String,
+    },
+    /// Records of decisions with their evidence, as they were written.
+    Records(Vec<serde_json::Value>),
+}
+
+impl line::Request for Request {
+    type Answer = Answer;
+}
+
+/// What one heartbeatd sees of the cluster. Every age is measured on its own clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatdStatus {
+    /// The node it runs on.
+    pub node: NodeId,
+    /// The number of this run's heartbeats: grows with each start.
+    pub incarnation: u64,
+    /// The other nodes.
+    pub peers: Vec<PeerStatus>,
+    /// All queues of the cluster.
+    pub queues: Vec<QueueStatus>,
+    /// In a word, how well mail is protected now, and why if not well.
+    pub protection: String,
+    /// End of a pause, if there is one.
+    pub paused_until: Option<WallTime>,
+}
+
+/// Another node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its name.
+    pub node: NodeId,
+    /// The ways its heartbeats come.
+    pub paths: Vec<PathStatus>,
+    /// What it says of itself; empty before its first heartbeat.
+    pub state: String,
+    /// Its version; empty before its first heartbeat.
+    pub version: String,
+    /// A digest of its cluster configuration; empty before its first heartbeat.
+    pub config_hash: String,
+}
+
+/// One way to a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathStatus {
+    /// The peer's heartbeat address.
+    pub address: String,
+    /// Since its last heartbeat, in milliseconds; none before the first.
+    pub heard_ms_ago: Option<u64>,
+    /// Whether heartbeats come.
+    pub up: bool,
+}
+
+/// A queue of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueStatus {
+    /// Its name: its home node's.
+    pub queue: QueueId,
+    /// The state of the machine that watches it, named as in the protocol: `HEALTHY`, `WATCHING`, …
+    pub state: String,
+    /// The node of its top epoch's owner; none before the first claim or while unreadable.
+    pub owner: Option<NodeId>,
+    /// Its top epoch; 0 before the first claim.
+    pub epoch: Epoch,
+    /// What the owner says; none before the first claim or while unreadable.
+    pub lease_state: Option<LeaseState>,
+    /// Since the last renewal was seen, in milliseconds; none if none was.
+    pub lease_age_ms: Option<u64>,
+    /// The last renewal's number.
+    pub seq: u64,
+    /// More, for people; often empty.
+    pub detail: String,
+    /// The secondary switch that this node runs for it.
+    pub secondary_pid: Option<u32>,
+}

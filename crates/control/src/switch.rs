@@ -1,0 +1,111 @@
+//! What a `switch` can be asked.
+
+use mail_model::{Epoch, NodeId, QueueId, Role};
+use serde::{Deserialize, Serialize};
+
+use crate::line;
+
+/// A request to a switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// How it stands. Answer: [`Answer::Status`].
+    Status,
+    /// Hand the queue back: no new attempts, wait for the running ones, mark the queue clean, release it, exit.
+    /// Answer: [`Answer::Done`], once that has begun.
+    Drain {
+        /// The longest to wait for running attempts, in milliseconds.
+        grace_ms: u64,
+    },
+    /// Read the configuration again. Answer: [`Answer::Done`], or `failed` with every fault of the new one; the old
+    /// one then stays.
+    Reload,
+    /// Whether it takes new mail. Answer: [`Answer::Ready`].
+    Ready,
+}
+
+/// A switch's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// How it stands.
+    Status(Box<SwitchStatus>),
+    /// Whether it takes new mail.
+    Ready(Readiness),
+    /// Carried out, or begun.
+    Done {
+        /// A sentence for people.
+        message: String,
+    },
+}
+
+impl line::Request for Request {
+    type Answer = Answer;
+}
+
+/// Whether a switch takes new mail.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Readiness {
+    /// It does.
+    pub ready: bool,
+    /// Why not; empty if it does.
+    pub reasons: Vec<String>,
+}
+
+/// How a switch stands. Counts are of this instance, since its start, unless they say otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchStatus {
+    /// The node it runs on.
+    pub node: NodeId,
+    /// The queue it owns or wants to own.
+    pub queue: QueueId,
+    /// Its ownership; 0 before the claim.
+    pub epoch: Epoch,
+    /// At home or elsewhere.
+    pub role: Role,
+    /// Its state, named as in the protocol: `ACTIVE`, `DRAINING`, …
+    pub state: String,
+    /// Messages in the queue now.
+    pub queued_messages: u64,
+    /// Recipients in the queue now.
+    pub queued_recipients: u64,
+    /// Age of the oldest message in the queue; 0 for an empty one.
+    pub oldest_age_ms: u64,
+    /// Attempts found without an outcome at the takeover of the queue: each may be delivered twice.
+    pub in_doubt: u64,
+    /// Messages accepted.
+    pub accepted: u64,
+    /// Recipients delivered.
+    pub delivered: u64,
+    /// Recipients bounced.
+    pub bounced: u64,
+    /// Open SMTP connections of clients.
+    pub connections: u64,
+    /// The program's version.
+    pub version: String,
+    /// A digest of the configuration in use.
+    pub config_hash: String,
+    /// This run of the program.
+    pub instance: String,
+    /// Its process.
+    pub pid: u32,
+    /// Whether it takes new mail.
+    pub ready: bool,
+    /// Why it does not; empty if it does.
+    pub reasons: Vec<String>,
+    /// The journal.
+    pub commit: CommitStatus,
+}
+
+/// What the journal did since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CommitStatus {
+    /// Group commits, each with one fdatasync.
+    pub batches: u64,
+    /// Messages in them.
+    pub messages: u64,
+    /// Half of the latest commits took no longer, in microseconds.
+    pub p50_us: u64,
+    /// 99 of 100 of the latest commits took no longer, in microseconds.
+    pub p99_us: u64,
+}
