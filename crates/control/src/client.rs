@@ -133,11 +133,10 @@ impl Client {
     }
 
     fn broken(&self, source: io::Error) -> CallError {
-        match source.kind() {
-            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
-                CallError::Closed { listener: self.listener() }
-            }
-            _ => CallError::Io { path: self.path.clone(), source },
+        if matches!(source.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
+            CallError::Closed { listener: self.listener() }
+        } else {
+            CallError::Io { path: self.path.clone(), source }
         }
     }
 }
@@ -145,12 +144,12 @@ impl Client {
 fn unreached(path: &Path, source: io::Error) -> CallError {
     let listener = paths::listener(path);
     let path = path.to_owned();
-    match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            CallError::NotRunning { listener, path }
-        }
-        io::ErrorKind::PermissionDenied => CallError::Permission { listener, path },
-        _ => CallError::Io { path, source },
+    if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
+        CallError::NotRunning { listener, path }
+    } else if source.kind() == io::ErrorKind::PermissionDenied {
+        CallError::Permission { listener, path }
+    } else {
+        CallError::Io { path, source }
     }
 }
 

@@ -41,7 +41,7 @@ pub struct ServeLimits {
 
 impl Default for ServeLimits {
     fn default() -> Self {
-        Self { connections: 64, request: Duration::from_secs(120), idle: Duration::from_secs(60) }
+        Self { connections: 64, request: Duration::from_mins(2), idle: Duration::from_mins(1) }
     }
 }
 
