@@ -231,10 +231,11 @@ impl Session {
         let (State::Data(decoder), Some(receipt)) = (&mut self.state, &mut self.receipt) else {
             return false;
         };
-        match decoder.decode(input) {
+        let found = decoder.decode(input);
+        receipt.fault(decoder.fault(), out);
+        match found {
             Decoded::More => false,
             Decoded::Body(piece) => {
-                receipt.fault(decoder.fault(), out);
                 receipt.take(piece, self.config.limits.message_size, out);
                 self.active = now;
                 true
@@ -266,7 +267,7 @@ impl Session {
             return true;
         }
         self.state = State::Command;
-        match receipt.failure().cloned() {
+        match receipt.failure() {
             None => self.say(answer::CHUNK_OK),
             Some(failure) => {
                 if self.mail.is_none() {
@@ -280,7 +281,7 @@ impl Session {
 
     /// The content is whole: it is refused, or the shell is asked what became of it.
     fn end_of_message(&mut self, out: &mut Vec<Action>) {
-        if let Some(failure) = self.receipt.as_ref().and_then(Receipt::failure).cloned() {
+        if let Some(failure) = self.receipt.as_ref().and_then(Receipt::failure) {
             self.state = State::Command;
             self.forget_message();
             self.refuse(failure, out);

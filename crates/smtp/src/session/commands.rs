@@ -151,7 +151,7 @@ impl Session {
         let refusal = match (&mut self.receipt, &self.mail) {
             (Some(receipt), _) => {
                 if receipt.received_octets().saturating_add(header.octets) > limit {
-                    receipt.fail(Answer::Ours(answer::TOO_LARGE), AbortReason::TooLarge, out);
+                    receipt.too_large(out);
                 }
                 self.state = State::Chunk { remaining: header.octets, last: header.last };
                 return;

@@ -14,8 +14,10 @@ use crate::dot::BareLineEnd;
 #[derive(Debug)]
 pub(crate) struct Receipt {
     received_octets: u64,
-    /// Why it will be refused.
-    failure: Option<Answer>,
+    /// Why it was refused before it began.
+    refusal: Option<Answer>,
+    fault: Option<BareLineEnd>,
+    too_large: bool,
     /// The shell accepted `BeginMessage` and was told neither its end nor to forget it.
     open: bool,
     line_ends: LineEndWatch,
@@ -26,19 +28,27 @@ pub(crate) struct Receipt {
 impl Receipt {
     /// A message the shell said yes to.
     pub(crate) fn open(now: Moment) -> Self {
-        Self { received_octets: 0, failure: None, open: true, line_ends: LineEndWatch::default(), began: now }
+        Self {
+            received_octets: 0,
+            refusal: None,
+            fault: None,
+            too_large: false,
+            open: true,
+            line_ends: LineEndWatch::default(),
+            began: now,
+        }
     }
 
     /// A message that is refused before it began: its bytes are only swallowed.
-    pub(crate) fn refused(failure: Answer, now: Moment) -> Self {
-        Self { failure: Some(failure), open: false, ..Self::open(now) }
+    pub(crate) fn refused(refusal: Answer, now: Moment) -> Self {
+        Self { refusal: Some(refusal), open: false, ..Self::open(now) }
     }
 
     /// The next piece of the content.
     pub(crate) fn take(&mut self, piece: Bytes, octets_max: u64, out: &mut Vec<Action>) {
         self.received_octets = self.received_octets.saturating_add(piece.len() as u64);
         if self.received_octets > octets_max {
-            self.fail(Answer::Ours(answer::TOO_LARGE), AbortReason::TooLarge, out);
+            self.too_large(out);
         }
         if self.open {
             out.push(Action::Body(piece));
@@ -58,15 +68,16 @@ impl Receipt {
 
     /// Refuses the message if there is a fault.
     pub(crate) fn fault(&mut self, fault: Option<BareLineEnd>, out: &mut Vec<Action>) {
-        if let Some(fault) = fault {
-            self.fail(Answer::Ours(answer::bare_line_end(fault)), AbortReason::BareLineEnd, out);
+        if fault.is_some() {
+            self.fault = fault;
+            self.abort(AbortReason::BareLineEnd, out);
         }
     }
 
-    /// Refuses the message; the first reason stays.
-    pub(crate) fn fail(&mut self, failure: Answer, reason: AbortReason, out: &mut Vec<Action>) {
-        self.abort(reason, out);
-        self.failure.get_or_insert(failure);
+    /// Refuses the message for its size.
+    pub(crate) fn too_large(&mut self, out: &mut Vec<Action>) {
+        self.too_large = true;
+        self.abort(AbortReason::TooLarge, out);
     }
 
     /// Tells the shell to forget the message if it holds one.
@@ -76,9 +87,12 @@ impl Receipt {
         }
     }
 
-    /// Why it will be refused, if it will.
-    pub(crate) fn failure(&self) -> Option<&Answer> {
-        self.failure.as_ref()
+    /// Why it will be refused, if it will. The order here is fixed, so that the reply does not depend on which fault was
+    /// seen first in however cut input.
+    pub(crate) fn failure(&self) -> Option<Answer> {
+        let fault = || self.fault.map(|fault| Answer::Ours(answer::bare_line_end(fault)));
+        let size = || self.too_large.then_some(Answer::Ours(answer::TOO_LARGE));
+        self.refusal.clone().or_else(fault).or_else(size)
     }
 
     /// Octets that came so far.
