@@ -1,1 +1,3 @@
 //! What crosses a crate or a process: harness, crash tests, process tests, house rules.
+
+pub mod house;

@@ -1,0 +1,30 @@
+# mailswitch: what people type. `make` alone lists it.
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test fmt lint docs clean
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build the programs into target/release.
+	cargo build --release --bins
+
+demo: build ## Two nodes, real mail, one killed: is anything lost? Options: make demo DEMO="--fault freeze".
+	target/release/switchctl demo $(DEMO)
+
+test: ## Format, lints, all tests. Installs what they need.
+	tests/install-needs.sh
+	tests/run.sh
+
+fmt: ## Format the code.
+	cargo fmt --all
+
+lint: ## Check format and lints only.
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+docs: ## Build the documentation of the code into target/doc.
+	cargo doc --workspace --no-deps
+
+clean: ## Remove what was built.
+	cargo clean

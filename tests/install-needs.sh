@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that building and testing need, where root and missing. Elsewhere it names them.
+set -euo pipefail
+
+declare -A packages=([cc]=gcc [shellcheck]=shellcheck)
+missing=()
+for program in "${!packages[@]}"; do
+    command -v "$program" >/dev/null || missing+=("${packages[$program]}")
+done
+
+if ! command -v cargo >/dev/null; then
+    echo "cargo is missing: install Rust 1.95 or later from https://rustup.rs" >&2
+    exit 1
+fi
+if [ "${#missing[@]}" -eq 0 ]; then
+    exit 0
+fi
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    echo "installing: ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    if { apt-get update -q && apt-get install -q -y --no-install-recommends "${missing[@]}"; } >/dev/null; then
+        exit 0
+    fi
+    echo "the packages could not be installed; what needs them is skipped or fails" >&2
+    exit 0
+fi
+echo "missing, and not installed without root and apt-get: ${missing[*]}" >&2
