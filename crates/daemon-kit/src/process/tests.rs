@@ -95,13 +95,12 @@ async fn a_child_ends_when_its_parent_is_killed() {
     }
     parent.kill().unwrap();
     parent.wait().await.unwrap();
-    // End of file comes only when the grandchild, too, has closed its copy, that is: has ended.
-    let closed = tokio::task::spawn_blocking(move || pipe.read_to_end(&mut Vec::new()));
-    tokio::time::timeout(std::time::Duration::from_secs(20), closed)
-        .await
-        .expect("the grandchild lives on")
-        .unwrap()
-        .unwrap();
+    // End of file comes only when the grandchild, too, has closed its copy, that is: has ended. On a thread of its own: a
+    // runtime would wait for it even after the test has failed.
+    let (tell, ended) = oneshot::channel();
+    std::thread::spawn(move || tell.send(pipe.read_to_end(&mut Vec::new())));
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), ended).await;
+    ended.expect("the grandchild lives on").unwrap().unwrap();
 }
 
 fn has_grandchild(tasks: &str) -> bool {
