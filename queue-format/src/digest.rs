@@ -43,6 +43,17 @@ impl DigestBuilder {
         self.frames.extend_from_slice(frame.get(..len).unwrap_or(frame));
     }
 
+    /// How much was added so far, for [`Self::rewind`].
+    #[must_use]
+    pub fn mark(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Forgets what was added since `mark`.
+    pub fn rewind(&mut self, mark: usize) {
+        self.frames.truncate(mark);
+    }
+
     /// The digest of a segment that ends at `len` with `end` as the next frame's place in the chain.
     #[must_use]
     pub fn finish(self, segment: SegmentId, len: u64, end: Chain) -> Vec<u8> {

@@ -131,7 +131,7 @@ impl Chain {
             crc: 0,
             meta_len: u32::try_from(meta.len()).unwrap_or(u32::MAX),
             body_len: u32::try_from(body.len()).unwrap_or(u32::MAX),
-            body_crc: crc32c::crc32c(body),
+            body_crc: body_crc(body),
             kind,
         };
         let tail = tail_bytes(&header);
@@ -206,9 +206,15 @@ pub fn check_meta(header: &FrameHeader, meta: &[u8]) -> Result<(), FrameError> {
     if crc == header.crc { Ok(()) } else { Err(FrameError::Crc) }
 }
 
+/// The checksum of a body, crc32c.
+#[must_use]
+pub fn body_crc(body: &[u8]) -> u32 {
+    crc32c::crc32c(body)
+}
+
 /// Checks `body` against the header it came with.
 pub fn check_body(header: &FrameHeader, body: &[u8]) -> Result<(), FrameError> {
-    if body.len() == header.body_len as usize && crc32c::crc32c(body) == header.body_crc {
+    if body.len() == header.body_len as usize && body_crc(body) == header.body_crc {
         Ok(())
     } else {
         Err(FrameError::BodyCrc)

@@ -1,1 +1,8 @@
-//! The takeover protocol as pure machines: instance, staleness, takeover, hand-back, heartbeat bytes. Touches no world.
+//! The takeover protocol as pure machines. Nothing here reads a clock, a file or a socket: events come in, ordered
+//! actions come out, and the same machines run in production, in tests and in a model checker.
+
+pub mod instance;
+pub mod observe;
+pub mod timers;
+
+pub use timers::{TimerFault, Timers};

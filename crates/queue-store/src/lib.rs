@@ -1,1 +1,34 @@
-//! The queue on disk: claim, fence, seal, group commit, recovery, retiring of segments.
+//! The queue on disk: claim, fence, seal, group commit, recovery, cleaning.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `queue` | the open queue, as the rest of the switch holds it |
+//! | `owner` | the thread that takes and gives up the ownership: the shell of `cluster::instance` |
+//! | `renew` | the thread that renews the lease |
+//! | `journal` | the thread that commits, for everybody at once |
+//! | `appender` | the writing end: append, sync, read the fence, and only then act |
+//! | `clean` | segments leave, oldest first |
+//! | `content` | message bytes back from disk, checked |
+//! | `inspect` | a queue read without owning it |
+//! | `observe` | a lease read by who watches it |
+//! | `files`, `lock` | the files of a queue directory |
+//! | `storage` | every file operation, behind one trait |
+
+mod appender;
+mod clean;
+mod content;
+mod files;
+pub mod inspect;
+mod journal;
+mod lock;
+pub mod observe;
+mod owner;
+mod point;
+mod queue;
+mod renew;
+pub mod storage;
+
+pub use appender::AppendError;
+pub use content::{ContentError, ContentReader};
+pub use point::CRASH_POINTS;
+pub use queue::{OpenError, Queue, QueueOptions, QueueStatus, Refusal};

@@ -1,0 +1,224 @@
+//! Keeping disk use near what is live: segments leave oldest first (see `docs/decisions/0001`).
+//!
+//! A step is small, so that commits between two steps do not wait: carry a few live messages of the oldest segment
+//! forward, or, if none is left there, retire it and everything dead behind it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use mail_model::SegmentId;
+use queue_format::books::BodyPlace;
+use queue_format::frame::{self, HEADER_LEN};
+use queue_format::record::{
+    CarryRecord, ChunkRef, Content, MessageKey, MessageRecord, RecipientStanding, Record,
+};
+
+use crate::appender::{AppendError, Appender, Draft, sick};
+use crate::content::{self, ContentError};
+use crate::point::crash_point;
+
+/// Bytes carried forward in one step.
+const STEP_BYTES: u64 = 1 << 20;
+
+/// What a cleaner remembers between steps.
+#[derive(Debug, Default)]
+pub(crate) struct Cleaner {
+    segment: SegmentId,
+    left: VecDeque<MessageKey>,
+    /// Segments with a message that cannot be read whole: they stay, for people to look at.
+    blocked: bool,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// There is nothing to do now.
+    Idle,
+    /// There may be more to do.
+    Worked,
+}
+
+impl Cleaner {
+    /// Takes one step.
+    pub(crate) fn step(&mut self, appender: &mut Appender) -> Result<Step, AppendError> {
+        let (oldest, live, dead_until) = survey(appender);
+        let Some(oldest) = oldest.filter(|_| !self.blocked) else { return Ok(Step::Idle) };
+        if dead_until > oldest {
+            retire(appender, dead_until)?;
+            return Ok(Step::Worked);
+        }
+        if oldest == appender.segment() || !appender.is_wasteful(live) {
+            return Ok(Step::Idle);
+        }
+        if self.segment != oldest || self.left.is_empty() {
+            self.segment = oldest;
+            self.left = appender.books.lock().messages_in(oldest).collect();
+        }
+        self.carry_some(appender)?;
+        Ok(Step::Worked)
+    }
+
+    fn carry_some(&mut self, appender: &mut Appender) -> Result<(), AppendError> {
+        let mut carried = 0;
+        while carried < STEP_BYTES {
+            let Some(key) = self.left.pop_front() else { break };
+            match carry(appender, key)? {
+                Carried::Bytes(bytes) => carried += bytes,
+                Carried::Damaged(what) => {
+                    let message = format!("{}-{:x}-{:x}", appender.identity.queue, key.epoch.0, key.sequence);
+                    tracing::error!(event = "queue.message_damaged", %message, segment = %self.segment, what);
+                    self.blocked = true;
+                    break;
+                }
+            }
+        }
+        appender.finish()?;
+        crash_point("carry::committed");
+        Ok(())
+    }
+}
+
+/// The oldest segment, all live bytes, and the oldest segment with something live in it.
+fn survey(appender: &Appender) -> (Option<SegmentId>, u64, SegmentId) {
+    let books = appender.books.lock();
+    let current = appender.segment();
+    let live: u64 = books.live_bytes().values().sum();
+    let oldest = appender.sizes.keys().next().copied();
+    let first_used = books
+        .live_bytes()
+        .iter()
+        .find(|(id, bytes)| **bytes > 0 && **id < current)
+        .map_or(current, |(id, _)| *id);
+    (oldest, live, first_used)
+}
+
+/// Declares every segment before `first_live` gone, and then removes it.
+fn retire(appender: &mut Appender, first_live: SegmentId) -> Result<(), AppendError> {
+    appender.commit(vec![Draft::bare(Record::Retire { first_live })])?;
+    crash_point("retire::committed");
+    let kept = appender.sizes.split_off(&first_live);
+    let retired = std::mem::replace(&mut appender.sizes, kept);
+    for segment in retired.keys() {
+        remove_files(appender, *segment);
+        crash_point("retire::unlinked");
+    }
+    Ok(())
+}
+
+/// Removes a retired segment and its digest. A file that stays is found again at the next start.
+pub(crate) fn remove_files(appender: &Appender, segment: SegmentId) {
+    let files = &appender.files;
+    for path in [files.segment(segment), files.digest(segment)] {
+        match files.storage.unlink(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(event = "queue.unlink_failed", path = %path.display(), %error);
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+enum Carried {
+    Bytes(u64),
+    Damaged(String),
+}
+
+/// Writes one live message again, whole and with all its standing.
+fn carry(appender: &mut Appender, key: MessageKey) -> Result<Carried, AppendError> {
+    let Some(message) = appender.books.lock().message(key).cloned() else { return Ok(Carried::Bytes(0)) };
+    let record = match read_record(appender, key, &message.place, message.frame_len)? {
+        Ok(record) => record,
+        Err(what) => return Ok(Carried::Damaged(what)),
+    };
+    let (content, body) = match &message.body {
+        BodyPlace::Inline { offset, len, crc } => {
+            let whole = ChunkRef { segment: message.place.segment, offset: *offset, len: *len, crc: *crc };
+            match read_piece(appender, whole)? {
+                Ok(bytes) => (Content::Inline, bytes),
+                Err(what) => return Ok(Carried::Damaged(what)),
+            }
+        }
+        BodyPlace::Chunks(chunks) => match carry_chunks(appender, key, chunks)? {
+            Ok(chunks) => (Content::Chunks(chunks), Bytes::new()),
+            Err(what) => return Ok(Carried::Damaged(what)),
+        },
+    };
+    let recipients = message
+        .standings
+        .iter()
+        .map(|s| RecipientStanding {
+            state: s.state,
+            attempts: s.attempts,
+            due: s.due,
+            last_reply: s.last_reply.as_deref().cloned(),
+        })
+        .collect();
+    let message = MessageRecord { content, settles: None, ..record };
+    let size = message.size;
+    appender.write(vec![Draft { record: Record::Carry(CarryRecord { message, recipients }), body }])?;
+    Ok(Carried::Bytes(size))
+}
+
+type Readable<T> = Result<T, String>;
+
+fn carry_chunks(
+    appender: &mut Appender,
+    key: MessageKey,
+    chunks: &[ChunkRef],
+) -> Result<Readable<Vec<ChunkRef>>, AppendError> {
+    let mut moved = Vec::with_capacity(chunks.len());
+    for chunk in chunks {
+        let bytes = match read_piece(appender, *chunk)? {
+            Ok(bytes) => bytes,
+            Err(what) => return Ok(Err(what)),
+        };
+        let written = appender.write(vec![Draft { record: Record::Chunk { message: key }, body: bytes }])?;
+        moved.extend(written.first().map(chunk_ref));
+    }
+    Ok(Ok(moved))
+}
+
+/// Where the bytes of a written CHUNK frame are.
+pub(crate) fn chunk_ref(written: &crate::appender::Written) -> ChunkRef {
+    ChunkRef {
+        segment: written.place.segment,
+        offset: written.place.offset + written.header.body_offset(),
+        len: written.header.body_len,
+        crc: written.header.body_crc,
+    }
+}
+
+fn read_piece(appender: &Appender, chunk: ChunkRef) -> Result<Readable<Bytes>, AppendError> {
+    match content::read_piece(&appender.files, chunk) {
+        Ok(bytes) => Ok(Ok(bytes)),
+        Err(damaged @ ContentError::Damaged { .. }) => Ok(Err(damaged.to_string())),
+        Err(unreadable @ ContentError::Unreadable { .. }) => Err(AppendError::Sick(unreadable.to_string())),
+    }
+}
+
+/// The MESSAGE or CARRY record of a live message, read back from its frame.
+fn read_record(
+    appender: &Appender,
+    key: MessageKey,
+    place: &queue_format::scan::Place,
+    frame_len: u64,
+) -> Result<Readable<MessageRecord>, AppendError> {
+    let file = appender.files.storage.open(&appender.files.segment(place.segment)).map_err(sick)?;
+    let mut head = vec![0; HEADER_LEN];
+    file.read_at(place.offset, &mut head).map_err(sick)?;
+    let damaged = |what: &str| Ok(Err(format!("segment {} offset {}: {what}", place.segment, place.offset)));
+    let Ok(header) = frame::peek(&head) else { return damaged("frame header") };
+    if header.frame_len() != frame_len {
+        return damaged("frame length");
+    }
+    let mut meta = vec![0; header.meta_len as usize];
+    file.read_at(place.offset + HEADER_LEN as u64, &mut meta).map_err(sick)?;
+    if frame::check_meta(&header, &meta).is_err() {
+        return damaged("frame checksum");
+    }
+    match Record::decode(header.kind, &meta) {
+        Ok(Record::Message(record)) if record.key == key => Ok(Ok(record)),
+        Ok(Record::Carry(carry)) if carry.message.key == key => Ok(Ok(carry.message)),
+        Ok(_) | Err(_) => damaged("another record than expected"),
+    }
+}

@@ -1,0 +1,411 @@
+//! The thread that takes, holds and gives up the ownership of one queue: the shell of `cluster::instance`.
+//!
+//! It carries out one action after the other, in the machine's order, and feeds the result back. It decides nothing.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cluster::instance::{Action, Event, Instance, State};
+use cluster::observe::LeaseView;
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+use mail_model::{Epoch, LeaseState, Reason, SegmentId, WallTime};
+use queue_format::lease::{Claim, Fence};
+use queue_format::record::{Doubt, OutcomeGroup, OutcomeRecord, Record, Verdict};
+use queue_format::replay::{Plan, Replay, ReplayError, replay};
+use queue_format::scan::Bodies;
+
+use crate::appender::{AppendError, Appender, Draft, Identity};
+use crate::clean;
+use crate::files::{ClaimResult, QueueFiles};
+use crate::journal::Journal;
+use crate::lock::Lock;
+use crate::point::crash_point;
+use crate::queue::{OpenError, QueueOptions, Shared, Work};
+use crate::renew::Renewer;
+
+/// What the rest of the program tells the owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// Begin to give the queue up.
+    Drain,
+    /// No attempt runs any more.
+    Drained,
+    /// The journal ended.
+    JournalEnded(AppendError),
+    /// The renewer met a fence.
+    Fenced,
+    /// The renewer could not write or read.
+    StorageFailed(String),
+}
+
+/// Refuses a directory that is not this queue's, before anything is touched.
+pub(crate) fn inspect_lease(
+    files: &QueueFiles,
+    options: &QueueOptions,
+    lock: &Lock,
+) -> Result<(), OpenError> {
+    let foreign = |what: String| OpenError::Foreign { dir: options.dir.clone(), what };
+    let unreadable = |error: io::Error| {
+        if error.kind() == io::ErrorKind::InvalidData {
+            foreign(format!(
+                "{error}; run the version of mailswitch that wrote it, or name another directory"
+            ))
+        } else {
+            OpenError::Directory { dir: options.dir.clone(), error }
+        }
+    };
+    let Some(top) = files.top_epoch().map_err(unreadable)? else { return Ok(()) };
+    let claim = files.read_claim(top).map_err(unreadable)?;
+    if claim.cluster != options.cluster || claim.queue != options.queue {
+        return Err(foreign(format!(
+            "it is queue '{}' of cluster '{}', not '{}' of '{}'; set queue.dir and cluster.id to the right ones",
+            claim.queue, claim.cluster, options.queue, options.cluster
+        )));
+    }
+    let same_place = claim.owner == options.owner && claim.role == options.role && claim.boot == options.boot;
+    if same_place && !lock.looks_free().unwrap_or(true) {
+        return Err(OpenError::Busy(options.queue.clone()));
+    }
+    Ok(())
+}
+
+/// Starts the thread.
+pub(crate) fn start(shared: Arc<Shared>, lock: Lock, inbox: Receiver<Command>) -> io::Result<()> {
+    std::thread::Builder::new().name("owner".to_owned()).spawn(move || {
+        let machine = Instance::new(shared.options.owner.clone(), shared.options.role, shared.options.order);
+        Owner { shared, lock, inbox, machine, renewer: None, replay: None }.run();
+    })?;
+    Ok(())
+}
+
+/// How long the running commit has taken.
+pub(crate) fn busy_for(shared: &Shared) -> Duration {
+    match shared.pulse.busy_since.load(Ordering::Relaxed) {
+        0 => Duration::ZERO,
+        since => shared.options.clock.now().since(mail_model::Moment(since)),
+    }
+}
+
+struct Owner {
+    shared: Arc<Shared>,
+    lock: Lock,
+    inbox: Receiver<Command>,
+    machine: Instance,
+    renewer: Option<Renewer>,
+    replay: Option<Replay>,
+}
+
+impl Owner {
+    fn run(mut self) {
+        let mut event = Event::Started;
+        loop {
+            let mut actions = Vec::new();
+            self.machine.step(self.shared.options.clock.now(), &event, &mut actions);
+            self.shared.state.send_replace(self.machine.state());
+            let answer = actions.into_iter().fold(None, |_, action| self.carry_out(action));
+            if self.machine.state().is_final() {
+                return;
+            }
+            event = answer.unwrap_or_else(|| self.wait(None));
+        }
+    }
+
+    /// The next command as an event. Without a limit it waits for ever.
+    fn wait(&self, limit: Option<Duration>) -> Event {
+        let command = match limit {
+            Some(limit) => self.inbox.recv_timeout(limit),
+            None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match command {
+            Ok(Command::Drained) if self.machine.state() == State::Draining => self.write_clean(),
+            Ok(Command::Drained) => {
+                // The order to release says both: begin, and nothing runs.
+                self.shared.commands.try_send(Command::Drained).ok();
+                Event::DrainRequested
+            }
+            Ok(Command::Drain) | Err(RecvTimeoutError::Disconnected) => Event::DrainRequested,
+            Ok(Command::Fenced | Command::JournalEnded(AppendError::Fenced)) => Event::FenceSeen,
+            Ok(Command::StorageFailed(what)) => self.storage_failed(&what),
+            Ok(Command::JournalEnded(error)) => self.storage_failed(&error),
+            Err(RecvTimeoutError::Timeout) => self.read_top_lease(),
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::ReadTopLease { wait: true } => Some(self.wait(Some(self.shared.options.timers.observe))),
+            Action::ReadTopLease { wait: false } => Some(self.read_top_lease()),
+            Action::Claim { epoch, reason } => Some(self.claim(epoch, reason)),
+            Action::FenceOlder { below } => Some(self.fence_older(below)),
+            Action::Scan => Some(self.scan()),
+            Action::Seal => Some(self.seal()),
+            Action::BecomeActive => {
+                self.become_active();
+                None
+            }
+            Action::Drain => {
+                if let Some(renewer) = &self.renewer {
+                    renewer.say(LeaseState::Draining);
+                }
+                None
+            }
+            Action::Release => {
+                if let Some(renewer) = self.renewer.take() {
+                    renewer.release();
+                }
+                Some(Event::Released)
+            }
+            Action::Stop => {
+                self.stop();
+                None
+            }
+        }
+    }
+
+    fn storage_failed(&self, what: &dyn std::fmt::Display) -> Event {
+        tracing::error!(event = "queue.storage_failed", queue = %self.shared.options.queue, what = %what);
+        Event::StorageFailed
+    }
+
+    fn read_top_lease(&self) -> Event {
+        match read_top(&self.shared.files) {
+            Ok(lease) => {
+                let lock_is_mine = self.lock_try();
+                Event::TopLease { lease, lock_is_mine }
+            }
+            Err(error) => {
+                tracing::warn!(event = "lease.unreadable", queue = %self.shared.options.queue, %error);
+                Event::Unreadable
+            }
+        }
+    }
+
+    fn lock_try(&self) -> bool {
+        self.lock.try_take().unwrap_or_else(|error| {
+            // Locks only speed things up: without one the window decides.
+            tracing::warn!(event = "queue.lock_failed", queue = %self.shared.options.queue, %error);
+            false
+        })
+    }
+
+    fn claim(&mut self, epoch: Epoch, reason: Reason) -> Event {
+        let options = &self.shared.options;
+        let ms = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
+        let claim = Claim {
+            cluster: options.cluster.clone(),
+            queue: options.queue.clone(),
+            epoch,
+            owner: options.owner.clone(),
+            instance: options.instance,
+            boot: options.boot,
+            role: options.role,
+            previous: Epoch(epoch.0 - 1),
+            reason,
+            renew_ms: ms(options.timers.renew),
+            window_ms: ms(options.timers.window),
+            wall: options.clock.wall(),
+        };
+        let won = match self.shared.files.claim(&claim) {
+            Ok(result) => result == ClaimResult::Won,
+            Err(error) => return self.storage_failed(&error),
+        };
+        if !won {
+            tracing::info!(event = "queue.claim_lost", queue = %options.queue, epoch = epoch.0);
+            return Event::Claimed { won };
+        }
+        crash_point("claim::linked");
+        self.shared.epoch.store(epoch.0, Ordering::Release);
+        tracing::info!(event = "queue.claimed", queue = %options.queue, epoch = epoch.0, %reason, role = %options.role);
+        // From here on others must see that somebody is at work.
+        match Renewer::start(Arc::clone(&self.shared), epoch) {
+            Ok(renewer) => self.renewer = Some(renewer),
+            Err(error) => return self.storage_failed(&error),
+        }
+        Event::Claimed { won }
+    }
+
+    /// Fences every older epoch that could still act. An owner that came to work had durably fenced all before it, so
+    /// the walk down ends at the first that did.
+    fn fence_older(&self, below: Epoch) -> Event {
+        let fence = Fence { by_epoch: below, by_node: self.shared.options.owner.clone() };
+        for epoch in (1..below.0).rev().map(Epoch) {
+            if let Err(error) = self.shared.files.fence(epoch, &fence) {
+                return self.storage_failed(&error);
+            }
+            crash_point("fence::written");
+            let worked = self.shared.files.read_renewal(epoch).is_ok_and(|r| r.is_some_and(|r| r.working));
+            if worked {
+                break;
+            }
+        }
+        Event::FencedOlder
+    }
+
+    fn scan(&mut self) -> Event {
+        let options = &self.shared.options;
+        let plan = Plan {
+            cluster: options.cluster.clone(),
+            queue: options.queue.clone(),
+            before: Some(self.machine.epoch()),
+            bodies: Bodies::Tail,
+            ignore_digests: false,
+        };
+        match replay(self.shared.files.as_ref(), &plan) {
+            Ok(replay) => {
+                self.replay = Some(replay);
+                Event::Scanned
+            }
+            Err(ReplayError::Source(error)) => self.storage_failed(&error),
+            Err(error @ ReplayError::Foreign { .. }) => self.storage_failed(&error),
+        }
+    }
+
+    fn seal(&mut self) -> Event {
+        let Some(replay) = self.replay.take() else { return self.storage_failed(&"nothing was scanned") };
+        match self.open_for_work(replay) {
+            Ok(()) => Event::Sealed,
+            Err(AppendError::Fenced) => Event::FenceSeen,
+            Err(error) => self.storage_failed(&error),
+        }
+    }
+
+    fn open_for_work(&self, replay: Replay) -> Result<(), AppendError> {
+        let shared = &self.shared;
+        let options = &shared.options;
+        report(options, self.machine.epoch(), &replay);
+        let doubtful: Vec<Doubt> = replay.books.open_attempts().cloned().collect();
+        let sizes = segment_sizes(&shared.files, &replay).map_err(crate::appender::sick)?;
+        let identity = Identity {
+            cluster: options.cluster.clone(),
+            queue: options.queue.clone(),
+            owner: options.owner.clone(),
+            instance: options.instance,
+            epoch: self.machine.epoch(),
+        };
+        let mut appender = Appender::begin(
+            shared.files.as_ref().clone(),
+            identity,
+            Arc::clone(&options.clock),
+            replay.books,
+            replay.ends,
+            sizes,
+            options.segment_size,
+        )?;
+        let now = options.clock.wall();
+        let outcomes =
+            doubtful.iter().map(|doubt| Draft::bare(Record::Outcome(in_doubt(doubt, now)))).collect();
+        appender.commit(outcomes)?;
+        for segment in replay.leftovers.iter().chain(&replay.orphans) {
+            clean::remove_files(&appender, *segment);
+        }
+        let books = Arc::clone(&appender.books);
+        let commands = shared.commands.clone();
+        let journal =
+            Journal::start(appender, Arc::clone(&shared.pulse), Arc::clone(&options.clock), move |error| {
+                commands.send(Command::JournalEnded(error)).ok();
+            })
+            .map_err(crate::appender::sick)?;
+        *shared.work.write() = Some(Work { journal, books });
+        Ok(())
+    }
+
+    fn become_active(&self) {
+        if let Some(renewer) = &self.renewer {
+            renewer.work_begins();
+        }
+        let messages = self.shared.work.read().as_ref().map_or(0, |work| work.books.lock().len());
+        let options = &self.shared.options;
+        let epoch = self.machine.epoch().0;
+        tracing::info!(event = "queue.active", queue = %options.queue, epoch, role = %options.role, messages);
+    }
+
+    /// Writes CLEAN as the last record. No other thread writes any more: whoever could was told to stop.
+    fn write_clean(&self) -> Event {
+        let Some(work) = self.shared.work.read().clone() else { return Event::Drained };
+        let totals = work.books.lock().totals();
+        match work.journal.close_clean(Draft::bare(Record::Clean { totals })) {
+            Ok(()) => Event::Drained,
+            Err(AppendError::Fenced) => Event::FenceSeen,
+            Err(error) => self.storage_failed(&error),
+        }
+    }
+
+    fn stop(&mut self) {
+        *self.shared.work.write() = None;
+        if let Some(renewer) = self.renewer.take() {
+            renewer.stop();
+        }
+        let options = &self.shared.options;
+        let state = self.machine.state().as_str();
+        tracing::info!(event = "queue.stopped", queue = %options.queue, epoch = self.machine.epoch().0, state);
+    }
+}
+
+/// The top lease as the machines see it.
+pub(crate) fn read_top(files: &QueueFiles) -> io::Result<Option<LeaseView>> {
+    let Some(epoch) = files.top_epoch()? else { return Ok(None) };
+    let claim = files.read_claim(epoch)?;
+    let renewal = files.read_renewal(epoch)?;
+    Ok(Some(LeaseView {
+        epoch,
+        owner: claim.owner,
+        role: claim.role,
+        seq: renewal.as_ref().map_or(0, |r| r.seq),
+        state: renewal.as_ref().map(|r| r.state),
+        working: renewal.as_ref().is_some_and(|r| r.working),
+        window_ms: claim.window_ms,
+        renew_ms: claim.renew_ms,
+        queued: renewal.as_ref().map_or(0, |r| r.queued),
+    }))
+}
+
+/// Nobody knows how this attempt ended: counted, named, and tried again.
+fn in_doubt(doubt: &Doubt, now: WallTime) -> OutcomeRecord {
+    OutcomeRecord {
+        message: doubt.message,
+        attempt: Some((doubt.epoch, doubt.attempt)),
+        at: now,
+        groups: vec![OutcomeGroup {
+            verdict: Verdict::InDoubt { due: now },
+            reply: None,
+            recipients: doubt.recipients.clone(),
+        }],
+    }
+}
+
+fn segment_sizes(files: &QueueFiles, replay: &Replay) -> io::Result<BTreeMap<SegmentId, u64>> {
+    use queue_format::replay::QueueSource;
+    use queue_format::scan::Source;
+    let gone = |s: &SegmentId| replay.leftovers.contains(s) || replay.orphans.contains(s);
+    let other = |error: queue_format::scan::SourceError| io::Error::other(error);
+    let mut sizes = BTreeMap::new();
+    for segment in files.segments().map_err(other)?.into_iter().filter(|s| !gone(s)) {
+        if let Some(bytes) = files.open(segment).map_err(other)? {
+            sizes.insert(segment, bytes.len());
+        }
+    }
+    Ok(sizes)
+}
+
+fn report(options: &QueueOptions, epoch: Epoch, replay: &Replay) {
+    let queue = &options.queue;
+    for fault in &replay.faults {
+        tracing::error!(event = "queue.fault", %queue, %fault);
+    }
+    let in_doubt = replay.books.open_attempts().count();
+    let messages = replay.books.len();
+    let previous = Epoch(epoch.0.saturating_sub(1));
+    tracing::info!(
+        event = "queue.recovered",
+        %queue,
+        messages,
+        in_doubt,
+        late_frames = replay.late_frames,
+        torn = replay.torn,
+        unreplied = replay.books.unreplied(previous),
+        faults = replay.faults.len(),
+    );
+}
