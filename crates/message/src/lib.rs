@@ -1,1 +1,16 @@
 //! What a relay writes into mail: the Received field, the hop count, delivery status notifications. Touches no world.
+//!
+//! | noun | what it is |
+//! |---|---|
+//! | [`Received`] | the trace field that goes on top of every message that is relayed |
+//! | [`HopCount`] | how many hosts a message has passed, counted while its header streams by |
+//! | [`Report`] | a delivery status notification: what became of whom, and the message it is about |
+
+mod date;
+mod hops;
+mod received;
+mod report;
+
+pub use hops::HopCount;
+pub use received::Received;
+pub use report::{FailedRecipient, Report, Returned};

@@ -1,0 +1,74 @@
+//! The trace field. RFC 5321 4.4: a server puts one on top of every message it takes, and changes nothing below it.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use mail_model::{Domain, WallTime};
+
+use crate::date::date;
+
+/// What the field says. Its `Display` is the whole field, folded, with the CRLF at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received<'a> {
+    /// What the client called itself. Anything but printable ASCII is replaced, and so is what would end a comment.
+    pub helo: &'a str,
+    /// The client's address.
+    pub client: IpAddr,
+    /// This host.
+    pub by: &'a Domain,
+    /// `SMTP`, `ESMTP` or `UTF8SMTP`. RFC 3848, RFC 6531 4.3.
+    pub with: &'a str,
+    /// The message's id.
+    pub id: &'a str,
+    /// When it was taken.
+    pub at: WallTime,
+}
+
+impl fmt::Display for Received<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Received: from ")?;
+        if self.helo.is_empty() {
+            f.write_str("unknown")?;
+        }
+        for c in self.helo.chars().take(255) {
+            let kept = c.is_ascii_graphic() && !matches!(c, '(' | ')' | '\\' | ';' | '"');
+            fmt::Write::write_char(f, if kept { c } else { '?' })?;
+        }
+        // RFC 5321 4.1.3: an IPv6 literal bears its tag.
+        match self.client {
+            IpAddr::V4(address) => write!(f, " ([{address}])")?,
+            IpAddr::V6(address) => write!(f, " ([IPv6:{address}])")?,
+        }
+        let (by, with, id) = (self.by, self.with, self.id);
+        write!(f, "\r\n\tby {by} with {with} id {id};\r\n\t{}\r\n", date(self.at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(helo: &str, client: &str) -> String {
+        let by = Domain::new("mx.example.test").unwrap();
+        let at = WallTime(1_700_000_000_000);
+        let client = client.parse().unwrap();
+        Received { helo, client, by: &by, with: "ESMTP", id: "a-7-1f", at }.to_string()
+    }
+
+    #[test]
+    fn it_says_from_by_with_id_and_when() {
+        assert_eq!(
+            field("client.test", "192.0.2.1"),
+            "Received: from client.test ([192.0.2.1])\r\n\tby mx.example.test with ESMTP id a-7-1f;\r\n\t\
+             Tue, 14 Nov 2023 22:13:20 +0000\r\n"
+        );
+        assert!(field("[IPv6:::1]", "::1").starts_with("Received: from [IPv6:::1] ([IPv6:::1])\r\n"));
+    }
+
+    #[test]
+    fn no_name_breaks_out_of_its_place() {
+        let field = field("a\r\nX: (b) ;é\0", "192.0.2.1");
+        assert_eq!(field.lines().count(), 3);
+        assert!(field.starts_with("Received: from a??X:??b????? ([192.0.2.1])\r\n"), "{field}");
+    }
+}
