@@ -1,1 +1,9 @@
 //! From an address to its next hop, and who may relay where. Touches no world.
+
+mod next_hop;
+mod relay;
+mod table;
+
+pub use next_hop::{Host, HostPort, NextHop, NextHopError};
+pub use relay::{DomainPattern, DomainPatternError, RelayPolicy, RelayVerdict};
+pub use table::{Pattern, PatternError, Route, Routes};

@@ -1,0 +1,221 @@
+//! Where a message goes next: an ordered list of hosts, tried one after the other.
+//!
+//! Written `10.0.0.1, mx.example:2525, [2001:db8::1]:25`. Hosts are static: nothing is looked up here, and a name is
+//! resolved by who connects.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+
+use mail_model::Domain;
+
+/// SMTP's port, when none is written. RFC 5321 4.5.4.2.
+const PORT: u16 = 25;
+
+/// Why a text is not a next hop. Each says what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NextHopError {
+    /// Nothing between two commas, or nothing at all.
+    #[error("a host is missing; write for example '10.0.0.1, mx.example.test:2525'")]
+    Empty,
+    /// `mx`: the destination's own MX hosts.
+    #[error("'mx' is not known yet; name the hosts, for example '10.0.0.1, mx.example.test:2525'")]
+    Mx,
+    /// `lmtp://…` and its like.
+    #[error("'{0}' names a scheme, and only SMTP to static hosts is known; write 'host' or 'host:port'")]
+    Scheme(String),
+    /// An IPv6 address without its brackets.
+    #[error("'{0}' is an IPv6 address; write '[{0}]' or '[{0}]:25'")]
+    Bare(Ipv6Addr),
+    /// Neither an address nor a host name.
+    #[error(
+        "'{0}' is neither an address nor a host name; write an IP address or a name like mx.example.test"
+    )]
+    Host(String),
+    /// Not a port.
+    #[error("'{0}' is not a port; write a number from 1 to 65535")]
+    Port(String),
+    /// The same host twice.
+    #[error("'{0}' stands in it twice; remove one")]
+    Twice(HostPort),
+}
+
+/// A host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Host {
+    /// By its address.
+    Address(IpAddr),
+    /// By its name, to be resolved.
+    Name(Domain),
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(IpAddr::V4(address)) => address.fmt(f),
+            Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
+/// A host and its port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostPort {
+    /// The host.
+    pub host: Host,
+    /// The port, never 0.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = NextHopError;
+
+    fn from_str(text: &str) -> Result<Self, NextHopError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(NextHopError::Empty);
+        }
+        if text.contains("://") {
+            return Err(NextHopError::Scheme(text.to_owned()));
+        }
+        if let Ok(address) = text.parse::<Ipv6Addr>() {
+            return Err(NextHopError::Bare(address));
+        }
+        if let Some((inside, after)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            let address = inside.parse().map_err(|_| NextHopError::Host(text.to_owned()))?;
+            let port = match after.strip_prefix(':') {
+                Some(port) => parse_port(port)?,
+                None if after.is_empty() => PORT,
+                None => return Err(NextHopError::Host(text.to_owned())),
+            };
+            return Ok(Self { host: Host::Address(address), port });
+        }
+        let (host, port) = match text.split_once(':') {
+            Some((host, port)) => (host, parse_port(port)?),
+            None if text.eq_ignore_ascii_case("mx") => return Err(NextHopError::Mx),
+            None => (text, PORT),
+        };
+        let host = match host.parse::<IpAddr>() {
+            Ok(address) => Host::Address(address),
+            Err(_) => Host::Name(host_name(host).ok_or_else(|| NextHopError::Host(host.to_owned()))?),
+        };
+        Ok(Self { host, port })
+    }
+}
+
+fn parse_port(text: &str) -> Result<u16, NextHopError> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let port = text.parse().ok().filter(|port| digits && *port != 0);
+    port.ok_or_else(|| NextHopError::Port(text.to_owned()))
+}
+
+/// A name of labels separated by dots, as a host or a mail domain has. Not one whose last label is a number: that is a
+/// mistyped address. RFC 1123 2.1.
+pub(crate) fn host_name(text: &str) -> Option<Domain> {
+    let label = |label: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || !c.is_ascii();
+        !label.is_empty()
+            && label.len() <= 63
+            && label.chars().all(allowed)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let last_is_number = text.rsplit('.').next().is_some_and(|l| l.bytes().all(|b| b.is_ascii_digit()));
+    let well_formed = text.len() <= 253 && text.split('.').all(label) && !last_is_number;
+    if well_formed { Domain::new(text).ok() } else { None }
+}
+
+/// Hosts in the order they are tried; at least one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NextHop(Vec<HostPort>);
+
+impl NextHop {
+    /// The hosts in the order they are tried.
+    #[must_use]
+    pub fn hosts(&self) -> &[HostPort] {
+        &self.0
+    }
+}
+
+impl fmt::Display for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, host) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str(", ")?;
+            }
+            host.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for NextHop {
+    type Err = NextHopError;
+
+    fn from_str(text: &str) -> Result<Self, NextHopError> {
+        let mut hosts: Vec<HostPort> = Vec::new();
+        for part in text.split(',') {
+            let host = part.parse()?;
+            if hosts.contains(&host) {
+                return Err(NextHopError::Twice(host));
+            }
+            hosts.push(host);
+        }
+        Ok(Self(hosts))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_next_hop_reads_back_as_it_is_shown() {
+        let next_hop: NextHop = "10.0.0.1, MX.example:2525,[2001:DB8::1]:25 , [192.0.2.7]".parse().unwrap();
+        assert_eq!(next_hop.to_string(), "10.0.0.1:25, mx.example:2525, [2001:db8::1]:25, 192.0.2.7:25");
+        assert_eq!(next_hop.to_string().parse::<NextHop>().unwrap(), next_hop);
+        assert_eq!(next_hop.hosts().len(), 4);
+    }
+
+    #[test]
+    fn what_is_not_a_static_host_is_refused_with_a_remedy() {
+        let cases = [
+            ("", "a host is missing"),
+            ("10.0.0.1,,10.0.0.2", "a host is missing"),
+            ("mx", "name the hosts"),
+            ("MX", "name the hosts"),
+            ("lmtp://127.0.0.1:24", "only SMTP to static hosts"),
+            ("2001:db8::1", "write '[2001:db8::1]'"),
+            ("10.0.0.300", "neither an address nor a host name"),
+            ("host name", "neither an address nor a host name"),
+            ("-a.test", "neither an address nor a host name"),
+            ("[::1]x", "neither an address nor a host name"),
+            ("a:0", "a number from 1 to 65535"),
+            ("a:65536", "a number from 1 to 65535"),
+            ("a:+25", "a number from 1 to 65535"),
+            ("a:", "a number from 1 to 65535"),
+            ("a, a:25", "stands in it twice"),
+        ];
+        for (text, wanted) in cases {
+            let said = text.parse::<NextHop>().unwrap_err().to_string();
+            assert!(said.contains(wanted), "{text:?}: {said}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_refused_or_reads_back_equal(text in "[a-z0-9.:,\\[\\] /]{0,40}") {
+            if let Ok(next_hop) = text.parse::<NextHop>() {
+                prop_assert_eq!(next_hop.to_string().parse::<NextHop>().unwrap(), next_hop);
+            }
+        }
+    }
+}
