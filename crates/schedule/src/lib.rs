@@ -1,1 +1,15 @@
 //! When which message is tried at which destination: back-off, due times, concurrency windows, fairness. Touches no world.
+//!
+//! | noun | what it is |
+//! |---|---|
+//! | [`RetryPolicy`] | when a deferred recipient is tried again, and for how long |
+//! | [`ConcurrencyLimits`] | how much goes on at once |
+//! | [`Queue`] | what is due where |
+
+mod limits;
+mod queue;
+mod retry;
+
+pub use limits::ConcurrencyLimits;
+pub use queue::{Outcome, Queue, Task};
+pub use retry::RetryPolicy;

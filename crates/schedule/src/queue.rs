@@ -1,0 +1,367 @@
+//! What is due where: items wait for their time at their destination, and are handed out in turn.
+//!
+//! | destination | hands out                                          | becomes                                                |
+//! |-------------|----------------------------------------------------|--------------------------------------------------------|
+//! | Up          | what is due, up to its window                      | Down when an attempt cannot reach it                   |
+//! | Down        | after a pause one item, the probe; what is expired | Up when anything reaches it; paused longer by the probe |
+//!
+//! Items of one destination leave in the order they are due, destinations take turns. An item is at one destination
+//! once: it waits or it runs. No operation costs more than the logarithm of what waits, so a dead destination with half a
+//! million items costs nobody anything. Never: an item before it is due, more than the window, two probes at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mail_model::Moment;
+
+use crate::limits::ConcurrencyLimits;
+use crate::retry::RetryPolicy;
+
+/// Something to do now. It runs until [`Queue::finished`] is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task<D, K> {
+    /// Where.
+    pub destination: D,
+    /// What.
+    pub item: K,
+    /// True if its time is over and its destination cannot be reached: it is to be given up without an attempt.
+    pub expired: bool,
+}
+
+/// How a task ended, as far as its destination is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The destination was reached, whatever it said.
+    Reached,
+    /// The destination could not be reached at all. The number is any, evenly spread: it moves the pause.
+    Unreachable(u32),
+    /// Nothing was learnt about the destination.
+    Untried,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Entry {
+    Waiting(Waiting),
+    /// Handed out; what was added meanwhile comes after it.
+    Running {
+        expired: bool,
+        again: Option<(Moment, Moment)>,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    due: Moment,
+    turn: u64,
+    expires: Moment,
+}
+
+#[derive(Debug)]
+enum Reach<K> {
+    Up,
+    Down { failures: u32, until: Moment, probe: Option<K> },
+}
+
+/// Where a destination stands in the agenda of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Nowhere,
+    Ready(u64),
+    Asleep(Moment),
+}
+
+#[derive(Debug)]
+struct Destination<K> {
+    entries: BTreeMap<K, Entry>,
+    by_due: BTreeSet<(Moment, u64, K)>,
+    by_expiry: BTreeSet<(Moment, K)>,
+    /// Of the window. Items that are given up need no place in it.
+    running: usize,
+    reach: Reach<K>,
+    place: Place,
+}
+
+impl<K: Copy + Ord> Destination<K> {
+    fn new() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            by_due: BTreeSet::new(),
+            by_expiry: BTreeSet::new(),
+            running: 0,
+            reach: Reach::Up,
+            place: Place::Nowhere,
+        }
+    }
+
+    /// When it next has something to hand out; `None` if nothing but the end of a task can change that.
+    fn wake(&self, window: usize) -> Option<Moment> {
+        let due = self.by_due.first().map(|(due, ..)| *due);
+        match &self.reach {
+            Reach::Up if self.running >= window => None,
+            Reach::Up => due,
+            Reach::Down { until, probe, .. } => {
+                let expiry = self.by_expiry.first().map(|(expires, _)| *expires);
+                let next_probe = due.filter(|_| probe.is_none()).map(|due| due.max(*until));
+                // With nothing left it is forgotten once its pause is over.
+                let forgotten = self.entries.is_empty().then_some(*until);
+                [expiry, next_probe, forgotten].into_iter().flatten().min()
+            }
+        }
+    }
+
+    fn wait(&mut self, item: K, waiting: Waiting) {
+        self.by_due.insert((waiting.due, waiting.turn, item));
+        self.by_expiry.insert((waiting.expires, item));
+        self.entries.insert(item, Entry::Waiting(waiting));
+    }
+
+    fn unwait(&mut self, item: K, waiting: Waiting) {
+        self.by_due.remove(&(waiting.due, waiting.turn, item));
+        self.by_expiry.remove(&(waiting.expires, item));
+        self.entries.remove(&item);
+    }
+
+    /// Takes out what may go now.
+    fn take(&mut self, now: Moment, window: usize) -> Option<(K, bool)> {
+        if matches!(self.reach, Reach::Down { .. })
+            && let Some((expires, item)) = self.by_expiry.first().copied()
+            && expires <= now
+        {
+            return self.run(item, true);
+        }
+        let (due, _, item) = self.by_due.first().copied()?;
+        if due > now {
+            return None;
+        }
+        match &mut self.reach {
+            Reach::Up if self.running >= window => return None,
+            Reach::Up => {}
+            Reach::Down { until, probe, .. } => {
+                if probe.is_some() || *until > now {
+                    return None;
+                }
+                *probe = Some(item);
+            }
+        }
+        self.run(item, false)
+    }
+
+    fn run(&mut self, item: K, expired: bool) -> Option<(K, bool)> {
+        let Some(Entry::Waiting(waiting)) = self.entries.get(&item).copied() else { return None };
+        self.unwait(item, waiting);
+        self.entries.insert(item, Entry::Running { expired, again: None });
+        self.running += usize::from(!expired);
+        Some((item, expired))
+    }
+
+    fn learn(&mut self, item: K, outcome: Outcome, now: Moment, pause: &RetryPolicy) {
+        let probed = matches!(&self.reach, Reach::Down { probe: Some(probe), .. } if *probe == item);
+        let failed = match (&self.reach, outcome) {
+            (_, Outcome::Reached) => return self.reach = Reach::Up,
+            (Reach::Up, Outcome::Unreachable(random)) => Some((1, random)),
+            (Reach::Down { failures, .. }, Outcome::Unreachable(random)) if probed => {
+                Some((failures.saturating_add(1), random))
+            }
+            // Others that began before the destination was found down say nothing new.
+            (Reach::Down { .. }, Outcome::Unreachable(_)) | (_, Outcome::Untried) => None,
+        };
+        if let Some((failures, random)) = failed {
+            self.reach = Reach::Down { failures, until: now + pause.delay(failures, random), probe: None };
+        } else if probed && let Reach::Down { probe, .. } = &mut self.reach {
+            *probe = None;
+        }
+    }
+}
+
+/// The queue. `D` names a destination, `K` an item.
+#[derive(Debug)]
+pub struct Queue<D, K> {
+    limits: ConcurrencyLimits,
+    pause: RetryPolicy,
+    destinations: BTreeMap<D, Destination<K>>,
+    /// Destinations with something to hand out, the one that waited longest for its turn first.
+    ready: BTreeMap<u64, D>,
+    asleep: BTreeSet<(Moment, D)>,
+    turn: u64,
+    running: usize,
+    waiting: usize,
+}
+
+impl<D: Clone + Ord, K: Copy + Ord> Queue<D, K> {
+    /// An empty queue. `pause` says how long a destination that cannot be reached is left alone.
+    #[must_use]
+    pub fn new(limits: ConcurrencyLimits, pause: RetryPolicy) -> Self {
+        Self {
+            limits,
+            pause,
+            destinations: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            asleep: BTreeSet::new(),
+            turn: 0,
+            running: 0,
+            waiting: 0,
+        }
+    }
+
+    /// Bounds from now on. What runs goes on.
+    pub fn set_limits(&mut self, limits: ConcurrencyLimits) {
+        if self.limits == limits {
+            return;
+        }
+        self.limits = limits;
+        let all: Vec<D> = self.destinations.keys().cloned().collect();
+        for destination in all {
+            self.arrange(&destination);
+        }
+    }
+
+    /// Lets `item` wait at `destination` until it is `due`. If it waits there already the earlier time counts; if it runs
+    /// it comes again after its end. After `expires` it is given up if the destination cannot be reached.
+    pub fn add(&mut self, destination: &D, item: K, due: Moment, expires: Moment) {
+        let turn = self.next_turn();
+        let place = self.destinations.entry(destination.clone()).or_insert_with(Destination::new);
+        match place.entries.get_mut(&item) {
+            Some(Entry::Running { again, .. }) => {
+                let earlier = again.is_none_or(|(before, _)| due < before);
+                *again = if earlier { Some((due, expires)) } else { *again };
+                return;
+            }
+            Some(Entry::Waiting(before)) if before.due <= due => return,
+            Some(Entry::Waiting(before)) => {
+                let before = *before;
+                place.unwait(item, before);
+            }
+            None => self.waiting += 1,
+        }
+        place.wait(item, Waiting { due, turn, expires });
+        self.arrange(destination);
+    }
+
+    /// Something that may be done `now`, if anything may.
+    pub fn next(&mut self, now: Moment) -> Option<Task<D, K>> {
+        self.wake_up(now);
+        while self.running < self.limits.total.max(1) {
+            let (_, destination) = self.ready.first_key_value()?;
+            let destination = destination.clone();
+            if let Some(task) = self.take(&destination, now) {
+                return Some(task);
+            }
+        }
+        None
+    }
+
+    /// Something more that may be done `now` at `destination`, for whoever has a connection to it. Nothing if another
+    /// destination waits for its turn and all places are taken.
+    pub fn next_at(&mut self, destination: &D, now: Moment) -> Option<Task<D, K>> {
+        self.wake_up(now);
+        let total = self.limits.total.max(1);
+        let others = self.ready.values().any(|ready| ready != destination);
+        // The caller has just given up its own place, so one is free: the others come first only if it is the last.
+        if self.running >= total || (others && self.running + 1 >= total) {
+            return None;
+        }
+        let ready = matches!(self.destinations.get(destination)?.place, Place::Ready(_));
+        if ready { self.take(destination, now) } else { None }
+    }
+
+    /// A task ended. `outcome` is about its destination; if the item is to be tried again, [`Self::add`] it again.
+    pub fn finished(&mut self, destination: &D, item: K, outcome: Outcome, now: Moment) {
+        let turn = self.next_turn();
+        let Some(place) = self.destinations.get_mut(destination) else { return };
+        let Some(Entry::Running { expired, again }) = place.entries.get(&item).copied() else { return };
+        place.entries.remove(&item);
+        self.running = self.running.saturating_sub(1);
+        place.running = place.running.saturating_sub(usize::from(!expired));
+        place.learn(item, outcome, now, &self.pause);
+        if let Some((due, expires)) = again {
+            place.wait(item, Waiting { due, turn, expires });
+            self.waiting += 1;
+        }
+        self.arrange_at(destination, Some(now));
+    }
+
+    /// When [`Self::next`] may have something, if nothing is added and nothing ends until then.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Moment> {
+        if self.running >= self.limits.total.max(1) {
+            return None;
+        }
+        if self.ready.is_empty() { self.asleep.first().map(|(wake, _)| *wake) } else { Some(Moment(0)) }
+    }
+
+    /// Items that wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Tasks that run.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    fn next_turn(&mut self) -> u64 {
+        self.turn += 1;
+        self.turn
+    }
+
+    fn take(&mut self, destination: &D, now: Moment) -> Option<Task<D, K>> {
+        let window = self.limits.per_destination.max(1);
+        let taken = self.destinations.get_mut(destination)?.take(now, window);
+        // It goes to the end of the line, or to sleep.
+        self.arrange_at(destination, Some(now));
+        let (item, expired) = taken?;
+        self.running += 1;
+        self.waiting = self.waiting.saturating_sub(1);
+        Some(Task { destination: destination.clone(), item, expired })
+    }
+
+    /// Those whose time has come line up.
+    fn wake_up(&mut self, now: Moment) {
+        while let Some((wake, destination)) = self.asleep.first()
+            && *wake <= now
+        {
+            let destination = destination.clone();
+            self.arrange_at(&destination, Some(now));
+        }
+    }
+
+    fn arrange(&mut self, destination: &D) {
+        self.arrange_at(destination, None);
+    }
+
+    /// Puts a destination where it belongs after a change. Without knowing the time, it is asleep or stays in line.
+    fn arrange_at(&mut self, destination: &D, now: Option<Moment>) {
+        let turn = self.next_turn();
+        let Some(place) = self.destinations.get_mut(destination) else { return };
+        let before = place.place;
+        match before {
+            Place::Nowhere => {}
+            Place::Ready(turn) => drop(self.ready.remove(&turn)),
+            Place::Asleep(wake) => drop(self.asleep.remove(&(wake, destination.clone()))),
+        }
+        let over = match (&place.reach, now) {
+            (Reach::Up, _) => true,
+            (Reach::Down { until, .. }, Some(now)) => *until <= now,
+            (Reach::Down { .. }, None) => false,
+        };
+        if place.entries.is_empty() && over {
+            self.destinations.remove(destination);
+            return;
+        }
+        place.place = match (place.wake(self.limits.per_destination.max(1)), now, before) {
+            (None, ..) => Place::Nowhere,
+            (Some(wake), Some(now), _) if wake <= now => Place::Ready(turn),
+            (Some(_), None, Place::Ready(turn)) => Place::Ready(turn),
+            (Some(wake), ..) => Place::Asleep(wake),
+        };
+        match place.place {
+            Place::Nowhere => {}
+            Place::Ready(turn) => drop(self.ready.insert(turn, destination.clone())),
+            Place::Asleep(wake) => drop(self.asleep.insert((wake, destination.clone()))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
