@@ -3,6 +3,7 @@
 //! Each module is a thin shell over one kernel or systemd interface. Nothing here knows mail, queues or the cluster.
 
 pub mod clock;
+pub mod configuration;
 pub mod exit;
 pub mod identity;
 pub mod limits;

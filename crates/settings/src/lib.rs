@@ -1,1 +1,66 @@
-//! The configuration file: every part's settings collected, checked all at once, with line and remedy. Touches no world but the text it is given.
+//! The configuration: text in, [`Settings`] out, or every fault at once with file, line, column and remedy.
+//!
+//! Each part owns the type of its own settings (`routing::RelayPolicy`, `schedule::RetryPolicy`, `cluster::Timers`,
+//! `smtp::limits::Limits`); here they are collected and checked against each other. Nothing here opens a file: the program
+//! hands over the texts.
+//!
+//! `tree` is what is written, each value with its place; `keys` is the table of all keys there are; `reader` takes typed
+//! values out of the tree and notes what is wrong; `check` makes [`Settings`] of them and knows the rules between keys.
+
+mod check;
+mod fault;
+mod keys;
+mod locate;
+mod model;
+mod reader;
+mod source;
+mod tree;
+mod units;
+
+pub use fault::Fault;
+pub use keys::reference;
+pub use model::{
+    ClusterSettings, Launcher, LimitSettings, ListenerSettings, NodeSettings, PeerSettings, QueueSettings,
+    Settings, Storage, TlsFiles,
+};
+pub use source::{Environment, Source};
+
+/// Reads a configuration. Later sources win: maps are merged, everything else replaces.
+pub fn parse(sources: &[Source], environment: &Environment) -> Result<Settings, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let tree = tree::read(sources, &mut faults);
+    if !faults.is_empty() {
+        // A file that is not understood at all would make everything in it look missing.
+        return Err(faults);
+    }
+    let mut reader = reader::Reader::new(sources, faults);
+    let mut misfits = Vec::new();
+    keys::misfits(&tree, "", &mut misfits);
+    for misfit in misfits {
+        reader.misfit(misfit.node, misfit.is_key, misfit.what);
+    }
+    let settings = check::settings(&mut reader, &reader::At::top(&tree), environment, hash(sources));
+    let faults = reader.into_faults();
+    settings.filter(|_| faults.is_empty()).ok_or(faults)
+}
+
+/// A duration as the configuration writes it: `300ms`, `2s`, `5m`, `1h`, `5d`. The error says what to write.
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    units::duration(text)
+}
+
+/// A duration as the configuration writes it, in the largest unit that fits.
+#[must_use]
+pub fn show_duration(duration: std::time::Duration) -> String {
+    units::shown(duration)
+}
+
+/// 16 hexadecimal digits of a digest of all texts and where each ends.
+fn hash(sources: &[Source]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for source in sources {
+        hasher.update(&(source.text.len() as u64).to_le_bytes());
+        hasher.update(source.text.as_bytes());
+    }
+    hasher.finalize().to_hex().chars().take(16).collect()
+}

@@ -1,0 +1,326 @@
+//! From the tree to [`Settings`]: types, bounds, and the rules between keys.
+
+mod cluster;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use mail_model::Domain;
+use routing::{RelayPolicy, Route, Routes};
+use schedule::{ConcurrencyLimits, RetryPolicy};
+use smtp::limits::{Limits, SendTimeouts};
+use smtp::session::SessionConfig;
+
+use crate::model::{
+    Launcher, LimitSettings, ListenerSettings, NodeSettings, QueueSettings, Settings, Storage, TlsFiles,
+};
+use crate::reader::{At, Reader};
+use crate::source::Environment;
+use crate::units;
+
+const STATE_DIR: &str = "/var/lib/mailswitch";
+const QUEUE_DIR: &str = "/var/spool/mailswitch";
+const DAY: Duration = Duration::from_hours(24);
+
+/// Reads everything. `None` only if something was noted as missing or wrong.
+pub(crate) fn settings<'a>(
+    read: &mut Reader<'a>,
+    top: &At<'a>,
+    environment: &Environment,
+    hash: String,
+) -> Option<Settings> {
+    // No `?` before the last line: each part must have its say.
+    let cluster = cluster::cluster(read, &top.key("cluster"), &top.key("node"));
+    let node = node(read, &top.key("node"), cluster.as_ref().map(|c| c.id.as_str()), environment);
+    let queue = queue(read, &top.key("queue"));
+    let listeners = listeners(read, &top.key("listeners"));
+    let health = served(read, &top.key("health"));
+    let agent = served(read, &top.key("agent"));
+    distinct_addresses(read, top);
+    let relay = relay(read, &top.key("relay"));
+    let routes = routes(read, &top.key("routes"));
+    let hostname = node.as_ref().map(|node| node.hostname.clone());
+    let limits = limits(read, &top.key("limits"), hostname);
+    let retry = retry(read, &top.key("retry"));
+    launcher(read, &top.key("launcher"));
+    Some(Settings {
+        cluster: cluster?,
+        node: node?,
+        queue,
+        listeners,
+        health,
+        agent,
+        relay,
+        routes,
+        limits: limits?,
+        retry,
+        launcher: Launcher::Exec,
+        hash,
+    })
+}
+
+fn node<'a>(
+    read: &mut Reader<'a>,
+    at: &At<'a>,
+    cluster: Option<&str>,
+    environment: &Environment,
+) -> Option<NodeSettings> {
+    let id = read.required(&at.key("id"), cluster::node_id, "name this node, for example 'id: a'");
+    let state_dir = read.path(&at.key("state_dir")).unwrap_or_else(|| STATE_DIR.into());
+    let written = at.key("hostname");
+    let hostname = read.parsed(&written, |text| {
+        host_name(text)
+            .ok_or_else(|| format!("'{text}' is not a host name; write a full one: mx1.example.test"))
+    });
+    let id = id?;
+    // A name without a dot is no name for the outside: many servers refuse it in EHLO. RFC 5321 2.3.5.
+    let machine = || environment.hostname.as_deref().filter(|name| name.contains('.')).and_then(host_name);
+    let invented = || host_name(&format!("{id}.{}.invalid", cluster?));
+    let hostname = hostname.or_else(machine).or_else(invented)?;
+    Some(NodeSettings { id, state_dir, hostname })
+}
+
+fn host_name(text: &str) -> Option<Domain> {
+    let label = |label: &str| {
+        let allowed = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        allowed && !label.is_empty() && label.len() <= 63 && !label.starts_with('-') && !label.ends_with('-')
+    };
+    if text.len() <= 253 && text.split('.').all(label) { Domain::new(text).ok() } else { None }
+}
+
+fn queue<'a>(read: &mut Reader<'a>, at: &At<'a>) -> QueueSettings {
+    let storage = at.key("storage");
+    read.parsed(&storage, |text| match text {
+        "shared" => Ok(()),
+        "promoted" => {
+            Err("'promoted' is not built yet; write 'shared' and give every node the same file system"
+                .to_owned())
+        }
+        other => Err(format!("'{other}' is no kind of storage; write 'shared'")),
+    });
+    QueueSettings {
+        dir: read.path(&at.key("dir")).unwrap_or_else(|| QUEUE_DIR.into()),
+        storage: Storage::Shared,
+        segment_size: read
+            .size(&at.key("segment_size"), 1 << 20..=1 << 30, "1MiB", "1GiB")
+            .unwrap_or(64 << 20),
+        free_space_reserve: read
+            .size(&at.key("free_space_reserve"), 0..=1 << 50, "0B", "1024TiB")
+            .unwrap_or(256 << 20),
+    }
+}
+
+fn listeners<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Vec<ListenerSettings> {
+    let mut listeners = Vec::new();
+    if at.has_no_items() {
+        read.fault(at, "no listener; add one, for example '- address: 0.0.0.0:25'");
+    }
+    for item in at.items() {
+        let address =
+            read.required(&item.key("address"), Reader::address, "write where to listen: 0.0.0.0:25");
+        let tls = item.key("tls");
+        let tls = tls.is_there().then(|| {
+            let cert =
+                read.required(&tls.key("cert"), Reader::path, "name the certificate chain's file (PEM)");
+            let key = read.required(&tls.key("key"), Reader::path, "name the private key's file (PEM)");
+            cert.zip(key).map(|(cert, key)| TlsFiles { cert, key })
+        });
+        let proxied = item.key("proxy_protocol");
+        if read.flag(&proxied) == Some(true) {
+            read.fault(
+                &proxied,
+                "PROXY protocol is not built yet; write false, and let the balancer send none",
+            );
+        }
+        if let Some(address) = address {
+            listeners.push(ListenerSettings { address, tls: tls.flatten(), proxy_protocol: false });
+        }
+    }
+    listeners
+}
+
+/// `health` and `agent`: an address, if the section is there.
+fn served<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Option<SocketAddr> {
+    if !at.is_there() {
+        return None;
+    }
+    read.required(&at.key("address"), Reader::address, "write where to answer, for example 127.0.0.1:8025")
+}
+
+/// Two sockets of this node cannot listen at one address.
+fn distinct_addresses<'a>(read: &mut Reader<'a>, top: &At<'a>) {
+    let mut places: Vec<(String, At<'a>)> = vec![
+        ("health.address".to_owned(), top.key("health").key("address")),
+        ("agent.address".to_owned(), top.key("agent").key("address")),
+    ];
+    for (index, item) in top.key("listeners").items().iter().enumerate() {
+        places.push((format!("listeners[{index}].address"), item.key("address")));
+    }
+    let mut seen: BTreeMap<SocketAddr, String> = BTreeMap::new();
+    for (name, at) in places {
+        // What is no address was noted when it was read.
+        let Some(address) = at.quietly_text().and_then(|text| text.parse::<SocketAddr>().ok()) else {
+            continue;
+        };
+        if address.port() == 0 {
+            continue;
+        }
+        if let Some(other) = seen.get(&address) {
+            read.fault(&at, format!("{address} is the address of {other} too; give each its own"));
+        } else {
+            seen.insert(address, name);
+        }
+    }
+}
+
+fn relay<'a>(read: &mut Reader<'a>, at: &At<'a>) -> RelayPolicy {
+    let mut policy = RelayPolicy::default();
+    for item in at.key("trusted_networks").items() {
+        policy.trusted_networks.extend(read.parsed(&item, network));
+    }
+    for item in at.key("domains").items() {
+        let domain =
+            read.parsed(&item, |text| text.parse().map_err(|e: routing::DomainPatternError| e.to_string()));
+        policy.domains.extend(domain);
+    }
+    policy
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let network = network.map_err(|_| {
+        format!("'{text}' is not a network; write an address and a prefix: 10.0.0.0/8 or 2001:db8::/32")
+    })?;
+    if network.prefix_len() == 0 {
+        return Err(format!(
+            "'{text}' is everybody, and this would be an open relay; name your own networks"
+        ));
+    }
+    // IPv4 clients are always compared as IPv4.
+    if matches!(network.addr(), IpAddr::V6(address) if address.to_ipv4_mapped().is_some()) {
+        return Err(format!("'{text}' is IPv4 written as IPv6; write it as IPv4, for example 10.0.0.0/8"));
+    }
+    Ok(network.trunc())
+}
+
+fn routes<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Routes {
+    let mut routes: Vec<Route> = Vec::new();
+    if at.has_no_items() {
+        read.fault(
+            at,
+            "no route, so nothing could be delivered; add one: { match: \"*\", next_hop: \"10.0.0.1\" }",
+        );
+    }
+    for item in at.items() {
+        let matched = item.key("match");
+        let pattern = read.required(
+            &matched,
+            |read, at| read.parsed(at, |text| text.parse().map_err(|e: routing::PatternError| e.to_string())),
+            "write what the route is for: \"*\" or a domain",
+        );
+        let next_hop = read.required(
+            &item.key("next_hop"),
+            |read, at| read.parsed(at, |text| text.parse().map_err(|e: routing::NextHopError| e.to_string())),
+            "write where the mail goes: \"10.0.0.1\" or \"mx.example.test:25\"",
+        );
+        let (Some(pattern), Some(next_hop)) = (pattern, next_hop) else { continue };
+        if routes.iter().any(|route| route.pattern == pattern) {
+            read.fault(
+                &matched,
+                format!("an earlier route is for '{pattern}' too and always wins; remove one"),
+            );
+        }
+        routes.push(Route { pattern, next_hop });
+    }
+    Routes::new(routes)
+}
+
+fn limits<'a>(read: &mut Reader<'a>, at: &At<'a>, hostname: Option<Domain>) -> Option<LimitSettings> {
+    let default = Limits::default();
+    // RFC 5321 4.5.3.1.7 and 4.5.3.1.8: the least a server must take.
+    let message_size = read.size(&at.key("message_size"), 64 << 10..=1 << 30, "64KiB", "1GiB");
+    let recipients =
+        read.number(&at.key("recipients"), 100..=u16::MAX.into()).and_then(|n| u16::try_from(n).ok());
+    let concurrency = ConcurrencyLimits::default();
+    let (connections, connections_per_client) =
+        whole_and_part(read, at, ("connections", 10_000), ("connections_per_client", 100));
+    let (total, per_destination) = whole_and_part(
+        read,
+        at,
+        ("concurrency", concurrency.total),
+        ("concurrency_per_destination", concurrency.per_destination),
+    );
+    let hops = read.number(&at.key("hops"), 1..=1_000).and_then(|n| u32::try_from(n).ok()).unwrap_or(50);
+    let mut session = SessionConfig::new(hostname?);
+    session.limits.message_size = message_size.unwrap_or(default.message_size);
+    session.limits.recipients = recipients.unwrap_or(default.recipients);
+    Some(LimitSettings {
+        session,
+        connections,
+        connections_per_client,
+        hops,
+        send: SendTimeouts::default(),
+        concurrency: ConcurrencyLimits { per_destination, total },
+    })
+}
+
+/// A number, and another that is part of it. A default gives way to what is written; two written ones must agree.
+fn whole_and_part<'a>(
+    read: &mut Reader<'a>,
+    at: &At<'a>,
+    whole: (&str, usize),
+    part: (&str, usize),
+) -> (usize, usize) {
+    let mut count = |key| read.number(&at.key(key), 1..=1_000_000).and_then(|n| usize::try_from(n).ok());
+    let (total, of_it) = (count(whole.0), count(part.0));
+    match (total, of_it) {
+        (Some(total), Some(of_it)) if of_it > total => {
+            let what = format!("more than limits.{} ({total}); lower this or raise that", whole.0);
+            read.fault(&at.key(part.0), what);
+            (total, of_it)
+        }
+        (Some(total), None) => (total, part.1.min(total)),
+        (None, Some(of_it)) => (whole.1.max(of_it), of_it),
+        (Some(_) | None, _) => (total.unwrap_or(whole.1), of_it.unwrap_or(part.1)),
+    }
+}
+
+/// `first <= max <= lifetime`. A default gives way to what is written; what is written must agree.
+fn retry<'a>(read: &mut Reader<'a>, at: &At<'a>) -> RetryPolicy {
+    let default = RetryPolicy::default();
+    // Below 100 ms a dead next hop would be hammered.
+    let bounds = Duration::from_millis(100)..=100 * DAY;
+    let mut span = |key: &str| read.duration(&at.key(key), bounds.clone());
+    let written = [("first", span("first")), ("max", span("max")), ("lifetime", span("lifetime"))];
+    for (index, (small, less)) in written.iter().enumerate() {
+        for (great, more) in written.iter().skip(index + 1) {
+            if let (Some(less), Some(more)) = (less, more)
+                && less > more
+            {
+                let what = format!(
+                    "longer than retry.{great} ({}); keep first <= max <= lifetime",
+                    units::shown(*more)
+                );
+                read.fault(&at.key(small), what);
+            }
+        }
+    }
+    let [(_, first), (_, max), (_, lifetime)] = written;
+    let longest =
+        lifetime.unwrap_or(default.lifetime.max(max.unwrap_or_default()).max(first.unwrap_or_default()));
+    let max = max.unwrap_or(default.max.max(first.unwrap_or_default()).min(longest));
+    RetryPolicy { first: first.unwrap_or(default.first.min(max)), max, lifetime: longest }
+}
+
+fn launcher<'a>(read: &mut Reader<'a>, at: &At<'a>) {
+    read.parsed(at, |text| match text {
+        "exec" => Ok(()),
+        "systemd" => {
+            Err("'systemd' is not built yet; write 'exec', which starts a secondary as heartbeatd's child"
+                .to_owned())
+        }
+        other => Err(format!("'{other}' is no launcher; write 'exec'")),
+    });
+}

@@ -1,0 +1,455 @@
+//! Every key there is: its form, its default, what it means. The reference page, the check for unknown keys and the
+//! suggestions for mistyped ones all come from this table.
+
+use crate::tree::{Node, Value};
+
+/// What holds when a key is not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unset {
+    /// It must be written.
+    Required,
+    /// As if this were written.
+    Value(&'static str),
+    /// In words.
+    Words(&'static str),
+}
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Key {
+    /// Its way from the top; `[]` stands for every item of a list.
+    pub(crate) path: &'static str,
+    /// What is written there.
+    pub(crate) form: &'static str,
+    pub(crate) default: Unset,
+    /// What it means.
+    pub(crate) text: &'static str,
+}
+
+const fn key(path: &'static str, form: &'static str, default: Unset, text: &'static str) -> Key {
+    Key { path, form, default, text }
+}
+
+use Unset::{Required, Value as Is, Words};
+
+/// The table, in the order of the reference page.
+pub(crate) const KEYS: &[Key] = &[
+    key(
+        "cluster.id",
+        "name",
+        Required,
+        "The cluster's name, the same on every node. It stands in every lease and segment: a queue of another cluster is refused.",
+    ),
+    key(
+        "cluster.nodes[].id",
+        "name",
+        Required,
+        "A node's name, which is also its queue's. Without `cluster.nodes` this node stands alone.",
+    ),
+    key(
+        "cluster.nodes[].heartbeat[]",
+        "address:port",
+        Words("required with two or more nodes"),
+        "Where the node hears heartbeats (UDP), one address for each path. Two paths are better than one.",
+    ),
+    key(
+        "cluster.nodes[].control",
+        "address:port",
+        Words("none"),
+        "Where the node's heartbeatd is asked by the others. Kept for the time when nodes ask each other over the network.",
+    ),
+    key(
+        "cluster.key_file",
+        "path",
+        Words("required with two or more nodes"),
+        "The key of the heartbeats. `switchctl cluster keygen` makes it; copy it to every node, mode 600.",
+    ),
+    key(
+        "cluster.takeover.window",
+        "duration",
+        Is("2s"),
+        "W: an owner whose lease did not change for so long is taken for dead. 1s to 120s. The other timers follow from it.",
+    ),
+    key(
+        "cluster.takeover.order[]",
+        "name",
+        Words("as in `cluster.nodes`"),
+        "Who takes first. Nodes that are not named come last.",
+    ),
+    key(
+        "cluster.takeover.renew",
+        "duration",
+        Words("3/20 of the window, at most 1s"),
+        "R: an owner renews its lease this often. At most a fifth of the window.",
+    ),
+    key(
+        "cluster.takeover.observe",
+        "duration",
+        Words("1/8 of the window, at most 833ms"),
+        "P: a watcher reads a lease this often. At most `renew`.",
+    ),
+    key(
+        "cluster.takeover.own_limit",
+        "duration",
+        Words("3/4 of the window, less for a short one"),
+        "L: an owner that could not renew for so long begins nothing that can be seen outside.",
+    ),
+    key("cluster.takeover.heartbeat", "duration", Is("200ms"), "H: heartbeats go out this often."),
+    key(
+        "cluster.takeover.suspect",
+        "duration",
+        Is("1s"),
+        "A node not heard for so long is suspect on that path. Longer than `heartbeat`.",
+    ),
+    key(
+        "cluster.takeover.stagger",
+        "duration",
+        Is("300ms"),
+        "Each lower rank of `order` waits this much longer before it takes.",
+    ),
+    key(
+        "cluster.takeover.handback_hold",
+        "duration",
+        Is("15s"),
+        "A returned node is watched for so long before its queue goes back.",
+    ),
+    key(
+        "cluster.takeover.grace",
+        "duration",
+        Is("10s"),
+        "Running deliveries may take so long when a queue is handed back.",
+    ),
+    key("node.id", "name", Required, "This node: one of `cluster.nodes`."),
+    key(
+        "node.state_dir",
+        "path",
+        Is("/var/lib/mailswitch"),
+        "Sockets and decision records: everything that is not the queue. Local to the node. Made if missing.",
+    ),
+    key(
+        "node.hostname",
+        "host name",
+        Words("the machine's full name; without one `NODE.CLUSTER.invalid`"),
+        "The name in greetings, EHLO and Received.",
+    ),
+    key(
+        "queue.dir",
+        "path",
+        Is("/var/spool/mailswitch"),
+        "One directory for each queue lies below it. Every node must see the same one.",
+    ),
+    key(
+        "queue.storage",
+        "`shared`",
+        Is("shared"),
+        "What lies under it: a file system that every node reads and writes. `promoted` (a device mounted by one node at a time) is refused for now.",
+    ),
+    key("queue.segment_size", "size", Is("64MiB"), "Bytes of a segment file. 1MiB to 1GiB."),
+    key(
+        "queue.free_space_reserve",
+        "size",
+        Is("256MiB"),
+        "New mail is answered with 452 when less than this is free.",
+    ),
+    key(
+        "listeners[].address",
+        "address:port",
+        Required,
+        "Where SMTP is listened for. At least one listener is needed.",
+    ),
+    key(
+        "listeners[].tls.cert",
+        "path",
+        Required,
+        "Certificate chain, PEM. The files are named and kept; STARTTLS is not offered yet.",
+    ),
+    key("listeners[].tls.key", "path", Required, "Private key, PEM."),
+    key(
+        "listeners[].proxy_protocol",
+        "true or false",
+        Is("false"),
+        "PROXY protocol from balancers. `true` is refused for now.",
+    ),
+    key(
+        "health.address",
+        "address:port",
+        Words("not served"),
+        "Where `/health/live`, `/health/ready`, `/health/takeover` and `/metrics` are answered (HTTP).",
+    ),
+    key(
+        "agent.address",
+        "address:port",
+        Words("not served"),
+        "Where HAProxy's agent-check is answered by heartbeatd.",
+    ),
+    key(
+        "relay.trusted_networks[]",
+        "network",
+        Words("none"),
+        "Clients of these networks may send anywhere: `10.0.0.0/8`, `2001:db8::/32`, or one address.",
+    ),
+    key(
+        "relay.domains[]",
+        "domain",
+        Words("none"),
+        "Everybody may send to these: `example.test` is that domain, `.example.test` every domain below it.",
+    ),
+    key(
+        "routes[].match",
+        "pattern",
+        Required,
+        "`*`, `example.test`, `.example.test` or `user@example.test`. The most specific wins, wherever it stands. At least one route is needed.",
+    ),
+    key(
+        "routes[].next_hop",
+        "hosts",
+        Required,
+        "Where that mail goes: `10.0.0.1, mx.example.test:2525, [2001:db8::1]:25`, tried in this order. Port 25 if none is written.",
+    ),
+    key(
+        "limits.message_size",
+        "size",
+        Is("10MiB"),
+        "The largest message. At least 64KiB (RFC 5321 4.5.3.1.7), at most 1GiB.",
+    ),
+    key(
+        "limits.recipients",
+        "number",
+        Is("1000"),
+        "Recipients of one message. At least 100 (RFC 5321 4.5.3.1.8), at most 65535.",
+    ),
+    key("limits.connections", "number", Is("10000"), "Connections of all clients."),
+    key(
+        "limits.connections_per_client",
+        "number",
+        Is("100"),
+        "Connections of one client address. Not more than `connections`.",
+    ),
+    key(
+        "limits.hops",
+        "number",
+        Is("50"),
+        "A message with more Received fields loops and is refused (RFC 5321 6.3).",
+    ),
+    key(
+        "limits.concurrency_per_destination",
+        "number",
+        Is("20"),
+        "Transactions at once toward one next hop. Not more than `concurrency`.",
+    ),
+    key("limits.concurrency", "number", Is("500"), "Transactions at once in all."),
+    key(
+        "retry.first",
+        "duration",
+        Is("1m"),
+        "Wait after the first failed attempt. It doubles with every further one. At least 100ms.",
+    ),
+    key(
+        "retry.max",
+        "duration",
+        Is("1h"),
+        "The longest wait. `first` <= `max` <= `lifetime`; a default gives way to what is written.",
+    ),
+    key(
+        "retry.lifetime",
+        "duration",
+        Is("5d"),
+        "A message that is still queued after so long bounces (RFC 5321 4.5.4.1).",
+    ),
+    key(
+        "launcher",
+        "`exec`",
+        Is("exec"),
+        "How heartbeatd starts a secondary: as its child. `systemd` is refused for now.",
+    ),
+];
+
+/// What stands at `path`, with `[]` for items: a value, or what leads further.
+enum Shape {
+    Leaf,
+    Map,
+    List,
+    Unknown,
+}
+
+fn shape(path: &str) -> Shape {
+    for key in KEYS {
+        if path.is_empty() {
+            return Shape::Map;
+        }
+        match key.path.strip_prefix(path) {
+            Some("") => return Shape::Leaf,
+            Some(rest) if rest.starts_with('.') => return Shape::Map,
+            Some(rest) if rest.starts_with('[') => return Shape::List,
+            Some(_) | None => {}
+        }
+    }
+    Shape::Unknown
+}
+
+/// Something in the tree that does not fit the table.
+pub(crate) struct Misfit<'a> {
+    pub(crate) node: &'a Node,
+    /// The key is wrong, not its value.
+    pub(crate) is_key: bool,
+    pub(crate) what: String,
+}
+
+/// Walks the tree and reports every unknown key, and every map or list that is not one.
+pub(crate) fn misfits<'a>(node: &'a Node, path: &str, found: &mut Vec<Misfit<'a>>) {
+    match (shape(path), &node.value) {
+        (_, Value::Null) | (Shape::Leaf | Shape::Unknown, _) => {}
+        (Shape::Map, Value::Map(entries)) => {
+            for (name, child) in entries {
+                let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                // A dot or bracket in a key would be taken for a way.
+                let known = !name.contains(['.', '[']) && !matches!(shape(&below), Shape::Unknown);
+                if known {
+                    misfits(child, &below, found);
+                } else {
+                    found.push(Misfit { node: child, is_key: true, what: unknown(path, name) });
+                }
+            }
+        }
+        (Shape::List, Value::List(items)) => {
+            for item in items {
+                misfits(item, &format!("{path}[]"), found);
+            }
+        }
+        (Shape::Map, other) => {
+            let what =
+                format!("this is {}; write its keys below it: {}", other.kind(), children(path).join(", "));
+            found.push(Misfit { node, is_key: false, what });
+        }
+        (Shape::List, other) => {
+            let what =
+                format!("this is {}; write a list, for example [ … ] or lines with '- '", other.kind());
+            found.push(Misfit { node, is_key: false, what });
+        }
+    }
+}
+
+/// The keys that may stand in the map at `path`.
+fn children(path: &str) -> Vec<&'static str> {
+    let mut names: Vec<&str> = Vec::new();
+    for key in KEYS {
+        let below = if path.is_empty() {
+            Some(key.path)
+        } else {
+            key.path.strip_prefix(path).and_then(|rest| rest.strip_prefix('.'))
+        };
+        let name = below.and_then(|rest| rest.split(['.', '[']).next());
+        if let Some(name) = name.filter(|name| !names.contains(name)) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn unknown(path: &str, name: &str) -> String {
+    let siblings = children(path);
+    let lower = name.to_ascii_lowercase().replace('-', "_");
+    let near = siblings.iter().map(|known| (distance(&lower, known), *known)).min();
+    if let Some((steps, known)) = near
+        && steps <= 1 + known.len() / 4
+    {
+        return format!("unknown key '{name}'; did you mean '{known}'?");
+    }
+    let elsewhere =
+        KEYS.iter().find(|key| key.path.trim_end_matches("[]").rsplit('.').next() == Some(&lower));
+    match elsewhere {
+        Some(key) => format!("unknown key '{name}' here; did you mean '{}'?", key.path),
+        None => format!("unknown key '{name}'; remove it, known here: {}", siblings.join(", ")),
+    }
+}
+
+/// Letters to add, remove or change from one word to the other.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        let mut next = vec![left];
+        for (to, above) in b.chars().zip(row.iter().skip(1)) {
+            left = (left + 1).min(above + 1).min(diagonal + usize::from(from != to));
+            diagonal = *above;
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+/// The reference page of all settings, in Markdown. `docs/SETTINGS.md` is this text.
+#[must_use]
+pub fn reference() -> String {
+    let mut page = String::from(HEAD);
+    let mut section = "";
+    for key in KEYS {
+        let top = key.path.split(['.', '[']).next().unwrap_or_default();
+        if top != section {
+            section = top;
+            page.push_str("\n## ");
+            page.push_str(section);
+            page.push_str("\n\n| key | form | default | meaning |\n|---|---|---|---|\n");
+        }
+        let default = match key.default {
+            Unset::Required => "required".to_owned(),
+            Unset::Value(value) => format!("`{value}`"),
+            Unset::Words(words) => words.to_owned(),
+        };
+        let row = format!("| `{}` | {} | {default} | {} |\n", key.path, key.form, key.text);
+        page.push_str(&row);
+    }
+    page
+}
+
+const HEAD: &str = "\
+# Settings
+
+One file in YAML, `/etc/mailswitch/mailswitch.yaml`, for all programs; each takes `--config FILE`. Files `conf.d/*.yaml`
+beside it are read after it, in the order of their names: maps are merged, everything else replaces what came before.
+
+Unknown keys are refused. Durations and sizes have units (`300ms` `2s` `5m` `1h` `5d`; `64KiB` `10MiB` `1GiB`, or `kB` `MB`
+`GB`). A relative path starts from the directory of the file that it stands in. Everything has a default, but for names and
+addresses. A faulty configuration is refused as a whole, with every fault at once: `file:line:column: key: what is wrong, what to
+do`. `switchctl config check` looks without starting anything.
+
+The smallest file of a node that stands alone:
+
+```yaml
+cluster: { id: demo }
+node: { id: a }
+listeners: [ { address: 127.0.0.1:2525 } ]
+relay: { trusted_networks: [ 127.0.0.1/32 ] }
+routes: [ { match: \"*\", next_hop: \"10.0.0.1\" } ]
+```
+
+`[]` in a key stands for every item of a list. This page is made from the program's own table of keys, and a test keeps it so.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_distance_of_two_words_counts_letters() {
+        assert_eq!(distance("listners", "listeners"), 1);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn every_key_has_a_place_of_its_own_and_leads_to_nothing_further() {
+        for key in KEYS {
+            assert!(matches!(shape(key.path), Shape::Leaf), "{}", key.path);
+            assert_eq!(KEYS.iter().filter(|other| other.path == key.path).count(), 1, "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn docs_settings_md_is_the_table_of_keys() {
+        let page = reference();
+        expect_test::expect_file!["../../../docs/SETTINGS.md"].assert_eq(&page);
+    }
+}

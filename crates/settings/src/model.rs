@@ -1,0 +1,143 @@
+//! What the programs get: everything checked, paths made absolute against the file they stand in, defaults filled in.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use cluster::Timers;
+use mail_model::{Domain, NodeId};
+use routing::{RelayPolicy, Routes};
+use schedule::{ConcurrencyLimits, RetryPolicy};
+use smtp::limits::SendTimeouts;
+use smtp::session::SessionConfig;
+
+/// A whole configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// What all nodes share.
+    pub cluster: ClusterSettings,
+    /// This node.
+    pub node: NodeSettings,
+    /// The queues.
+    pub queue: QueueSettings,
+    /// Where SMTP is listened for.
+    pub listeners: Vec<ListenerSettings>,
+    /// Where `/health/…` is answered by the primary switch.
+    pub health: Option<SocketAddr>,
+    /// Where HAProxy's agent-check is answered by heartbeatd.
+    pub agent: Option<SocketAddr>,
+    /// Who may relay where.
+    pub relay: RelayPolicy,
+    /// From an address to a next hop.
+    pub routes: Routes,
+    /// Bounds of the programs.
+    pub limits: LimitSettings,
+    /// When a deferred recipient is tried again, and for how long.
+    pub retry: RetryPolicy,
+    /// How a secondary is started.
+    pub launcher: Launcher,
+    /// A digest of the text all this came from, in hexadecimal: the same text, the same digest.
+    pub hash: String,
+}
+
+/// What all nodes share.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClusterSettings {
+    /// The cluster's name: stands in every lease and segment.
+    pub id: String,
+    /// Every node, this one included. Stand-alone: this one alone, with no addresses.
+    pub nodes: Vec<PeerSettings>,
+    /// The heartbeat key. None only for a stand-alone node.
+    pub key_file: Option<PathBuf>,
+    /// The protocol's timers.
+    pub timers: Timers,
+    /// Who takes first. Every node once.
+    pub takeover_order: Vec<NodeId>,
+}
+
+/// A node as the others reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerSettings {
+    /// Its name, which is also its queue's.
+    pub id: NodeId,
+    /// Its heartbeat address on each path, in the order of paths.
+    pub heartbeat: Vec<SocketAddr>,
+    /// Its control address.
+    pub control: Option<SocketAddr>,
+}
+
+/// This node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// Its name.
+    pub id: NodeId,
+    /// Sockets, decision records: everything that is not the queue.
+    pub state_dir: PathBuf,
+    /// The name in greetings, EHLO and Received. Default: the machine's, if that is a full name; else `a.demo.invalid`.
+    pub hostname: Domain,
+}
+
+/// The queues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// One directory per queue below it.
+    pub dir: PathBuf,
+    /// What lies under it.
+    pub storage: Storage,
+    /// Bytes of a segment.
+    pub segment_size: u64,
+    /// New mail is refused with 452 when less than this is free.
+    pub free_space_reserve: u64,
+}
+
+/// What the queue directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// A file system every node reads and writes.
+    Shared,
+    /// A device that one node at a time has mounted.
+    Promoted,
+}
+
+/// One SMTP listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its certificate, once TLS is spoken.
+    pub tls: Option<TlsFiles>,
+    /// PROXY protocol is expected from balancers.
+    pub proxy_protocol: bool,
+}
+
+/// Certificate and key, PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificate chain.
+    pub cert: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+}
+
+/// Bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitSettings {
+    /// What a receiving session is told: `hostname` and bounds, message size and recipients included.
+    pub session: SessionConfig,
+    /// Connections of all clients.
+    pub connections: usize,
+    /// Connections of one client address.
+    pub connections_per_client: usize,
+    /// Received fields after which a message loops. RFC 5321 6.3.
+    pub hops: u32,
+    /// How long the sending side waits.
+    pub send: SendTimeouts,
+    /// Connections and open attempts toward destinations.
+    pub concurrency: ConcurrencyLimits,
+}
+
+/// How a secondary is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Launcher {
+    /// As a child process of heartbeatd.
+    Exec,
+}
