@@ -303,7 +303,11 @@ impl Books {
             }
         };
         let Some(standing) = standing else { return };
-        standing.state = state;
+        // Who was set aside or given up meanwhile does not come back because an older attempt came to nothing.
+        let comes_back = state == RecipientState::Queued && standing.state != RecipientState::Queued;
+        if !comes_back {
+            standing.state = state;
+        }
         standing.attempts = standing.attempts.saturating_add(u16::from(tried));
         standing.due = due.unwrap_or(standing.due);
         if let Some(reply) = reply {

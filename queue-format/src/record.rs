@@ -22,8 +22,6 @@ use mail_model::{
     AttemptNumber, Epoch, InstanceId, NodeId, QueueId, RecipientIndex, Reply, SegmentId, WallTime,
 };
 
-use crate::wire::DecodeError;
-
 pub use envelope::{decode_envelope, encode_envelope};
 
 /// The kind of a record, as the frame's header has it.
@@ -378,16 +376,5 @@ impl Record {
             Self::Replied(_) => Kind::Replied,
             Self::Clean { .. } => Kind::Clean,
         }
-    }
-
-    /// Appends the meta bytes to `out`.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        codec::encode(self, out);
-    }
-
-    /// Reads the meta of a frame of this kind. A kind that this version does not know is an error: it is never skipped,
-    /// since it may bind its reader.
-    pub fn decode(kind: u8, meta: &[u8]) -> Result<Self, DecodeError> {
-        codec::decode(kind, meta)
     }
 }

@@ -134,6 +134,10 @@ pub fn replay<Q: QueueSource>(source: &Q, plan: &Plan) -> Result<Replay, ReplayE
     Ok(walk.result)
 }
 
+/// How many names in a row must be free before an epoch is taken to end: an owner may have rotated and retired that often
+/// since the listing was fresh.
+const NAMES_TRIED: u32 = 16;
+
 struct Walk<'a, Q: QueueSource> {
     source: &'a Q,
     plan: &'a Plan,
@@ -149,6 +153,7 @@ impl<'a, Q: QueueSource> Walk<'a, Q> {
     fn survey(source: &'a Q, plan: &'a Plan) -> Result<Self, ReplayError> {
         let counts = |epoch: Epoch| plan.before.is_none_or(|b| epoch < b);
         let listed: Vec<SegmentId> = source.segments()?.into_iter().filter(|s| counts(s.epoch)).collect();
+        let youngest = listed.iter().max().copied().unwrap_or_default();
         let mut epochs: Vec<Epoch> = source.epochs()?.into_iter().filter(|e| counts(*e)).collect();
         epochs.extend(listed.iter().map(|s| s.epoch));
         epochs.sort_unstable();
@@ -171,20 +176,45 @@ impl<'a, Q: QueueSource> Walk<'a, Q> {
             },
         };
         for segment in listed {
-            let head = walk.head(segment)?;
-            walk.segments.insert(segment, head);
+            // A name may be gone since it was listed.
+            if source.open(segment)?.is_some() {
+                let head = walk.head(segment)?;
+                walk.segments.insert(segment, head);
+            }
         }
+        walk.look_beyond_the_listing(youngest)?;
         for epoch in walk.epochs.clone().into_iter().rev() {
             walk.find_seals(epoch)?;
         }
         Ok(walk)
     }
 
+    /// A listing may be old: it lacks the newest names, and names that it has may be gone. From the youngest it knows on,
+    /// names are tried.
+    fn look_beyond_the_listing(&mut self, youngest: SegmentId) -> Result<(), ReplayError> {
+        for epoch in self.epochs.clone().into_iter().filter(|epoch| *epoch >= youngest.epoch) {
+            let fresh = SegmentId { epoch, number: 0 };
+            let mut segment = if epoch == youngest.epoch { following(youngest) } else { fresh };
+            let mut missed = 0;
+            while missed < NAMES_TRIED {
+                if self.source.open(segment)?.is_some() {
+                    let head = self.head(segment)?;
+                    self.segments.insert(segment, head);
+                    missed = 0;
+                } else {
+                    missed += 1;
+                }
+                segment = following(segment);
+            }
+        }
+        Ok(())
+    }
+
     /// The SEGMENT record of a segment, checked to be of this queue. `None` if it does not begin with one.
     fn head(&self, segment: SegmentId) -> Result<Option<SegmentRecord>, ReplayError> {
         let Some(bytes) = self.source.open(segment)? else { return Ok(None) };
         let mut head = None;
-        let range = Range { from: 0, chain: None, until: first_frame_end(&bytes)? };
+        let range = Range { from: 0, chain: None, until: first_frame_end(&bytes)?, durable: 0 };
         scan::scan(&bytes, segment, range, Bodies::Tail, |place, _, record| {
             if let (0, Record::Segment(record)) = (place.offset, record) {
                 head = Some(record);
@@ -196,6 +226,15 @@ impl<'a, Q: QueueSource> Walk<'a, Q> {
             }
             head => Ok(head),
         }
+    }
+
+    /// The header of a segment's first frame, if that is whole.
+    fn first_header(&self, segment: SegmentId) -> Result<Option<FrameHeader>, ReplayError> {
+        let Some(bytes) = self.source.open(segment)? else { return Ok(None) };
+        let mut first = None;
+        let range = Range { until: first_frame_end(&bytes)?, ..Range::whole(None) };
+        scan::scan(&bytes, segment, range, Bodies::Tail, |_, header, _| first = Some(*header))?;
+        Ok(first)
     }
 
     /// Takes the SEAL of `epoch`, if it is in its effective prefix. Seals of younger epochs are known already.
@@ -214,8 +253,8 @@ impl<'a, Q: QueueSource> Walk<'a, Q> {
         let mut second = [0; crate::frame::HEADER_LEN];
         bytes.read_at(one, &mut second)?;
         let two = crate::frame::peek(&second).map_or(one, |h| one.saturating_add(h.frame_len()));
-        let range =
-            Range { from: 0, chain: Some(Chain::start(epoch)), until: Some(until.unwrap_or(two).min(two)) };
+        let until = Some(until.unwrap_or(two).min(two));
+        let range = Range { from: 0, chain: Some(Chain::start(epoch)), until, durable: 0 };
         let mut entries = Vec::new();
         scan::scan(&bytes, first, range, Bodies::Tail, |_, _, record| {
             if let Record::Seal(seal) = record {
@@ -235,25 +274,19 @@ impl<'a, Q: QueueSource> Walk<'a, Q> {
 
     /// The oldest segment that still matters: what the youngest records say.
     fn first_live(&self) -> Result<SegmentId, ReplayError> {
-        let heads = self.segments.iter().filter(|(id, _)| self.counts(**id));
-        let Some((last, _)) = heads.clone().rfind(|(_, head)| head.is_some()) else {
-            return Ok(SegmentId::default());
-        };
-        let mut first =
-            heads.filter_map(|(_, head)| head.as_ref()).map(|h| h.first_live).max().unwrap_or_default();
-        if let Some(bytes) = self.source.open(*last)? {
-            let until = self.seals.get(&last.epoch).filter(|s| s.segment == *last).map(|s| s.len);
-            scan::scan(
-                &bytes,
-                *last,
-                Range { from: 0, chain: None, until },
-                Bodies::Tail,
-                |_, _, record| {
-                    if let Record::Retire { first_live } = record {
-                        first = first.max(first_live);
-                    }
-                },
-            )?;
+        let heads = || self.segments.iter().filter(|(id, _)| self.counts(**id));
+        let known = heads().filter_map(|(_, head)| head.as_ref()).map(|h| h.first_live);
+        let mut first = known.max().unwrap_or_default();
+        // The youngest may be one that was never announced: then its owner went on in the one before.
+        for last in heads().rev().filter(|(_, head)| head.is_some()).map(|(id, _)| *id).take(2) {
+            let Some(bytes) = self.source.open(last)? else { continue };
+            let until = self.seals.get(&last.epoch).filter(|s| s.segment == last).map(|s| s.len);
+            let range = Range { until, ..Range::whole(None) };
+            scan::scan(&bytes, last, range, Bodies::Tail, |_, _, record| {
+                if let Record::Retire { first_live } = record {
+                    first = first.max(first_live);
+                }
+            })?;
         }
         Ok(first)
     }
@@ -349,6 +382,7 @@ impl<'a, Q: QueueSource> Walk<'a, Q> {
         stop: Option<SealEntry>,
         closed: bool,
     ) -> Result<Option<Read>, ReplayError> {
+        let Some(bytes) = self.source.open(segment)? else { return Ok(None) };
         if closed
             && !self.plan.ignore_digests
             && self.plan.bodies == Bodies::Tail
@@ -356,10 +390,13 @@ impl<'a, Q: QueueSource> Walk<'a, Q> {
         {
             return Ok(Some(read));
         }
-        let Some(bytes) = self.source.open(segment)? else { return Ok(None) };
+        let durable = match stop {
+            Some(seal) => seal.number,
+            None => self.first_header(following(segment))?.map_or(0, |header| header.durable),
+        };
         let mut next = None;
         let books = &mut self.result.books;
-        let range = Range { from: 0, chain, until: stop.map(|s| s.len) };
+        let range = Range { from: 0, chain, until: stop.map(|s| s.len), durable };
         let found = scan::scan(&bytes, segment, range, self.plan.bodies, |place, header, record| {
             apply(books, place, header, record, &mut next);
         })?;

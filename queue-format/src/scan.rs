@@ -8,8 +8,8 @@
 //! | zeros, a cut or torn frame, and nothing durable behind it | that is the end: a torn tail, normal after a crash |
 //! | a bad frame, and behind it a good one that knew it to be durable | *rot*: reports the range, goes on behind it |
 //!
-//! A frame's header and meta have a checksum of their own. Its body is vouched for by a later frame that says it was
-//! durable; the frames of the last, possibly unsynced batch have no such witness, so their bodies are read and checked.
+//! A frame's header and meta have a checksum of their own. Its body is vouched for by a later frame, a seal or the next
+//! segment that says it was durable; the frames of the last, possibly unsynced batch have no such witness, so their bodies are read and checked.
 
 use std::collections::VecDeque;
 
@@ -111,13 +111,16 @@ pub struct Range {
     pub chain: Option<Chain>,
     /// Bytes behind this offset do not count (a seal).
     pub until: Option<u64>,
+    /// Frames with lower numbers are known to have been durable, from outside this segment: a seal, or the segment after
+    /// it. 0 if nothing is known.
+    pub durable: u64,
 }
 
 impl Range {
     /// The whole of a segment whose chain at the start is `chain`.
     #[must_use]
     pub fn whole(chain: Option<Chain>) -> Self {
-        Self { from: 0, chain, until: None }
+        Self { from: 0, chain, until: None, durable: 0 }
     }
 }
 
@@ -164,12 +167,18 @@ impl<'a, S: Source + ?Sized> Window<'a, S> {
     /// Where the next magic is at or behind `offset`.
     fn find_magic(&mut self, mut offset: u64) -> Result<Option<u64>, SourceError> {
         while offset + HEADER_LEN as u64 <= self.end {
-            self.load(offset, HEADER_LEN)?;
-            if let Some(at) = self.bytes.windows(MAGIC.len()).position(|w| w == MAGIC) {
+            // Only what is not held yet is read: a body full of magics must not cost a window each.
+            self.at(offset, HEADER_LEN)?;
+            let skip = usize::try_from(offset.saturating_sub(self.start)).unwrap_or(usize::MAX);
+            let held = self.bytes.get(skip..).unwrap_or_default();
+            if held.len() < HEADER_LEN {
+                return Ok(None);
+            }
+            // A preallocated segment is mostly zeros, and all of them are searched.
+            if let Some(at) = memchr::memmem::find(held, &MAGIC) {
                 return Ok(Some(offset + at as u64));
             }
-            let step = self.bytes.len().saturating_sub(MAGIC.len() - 1).max(1);
-            offset += step as u64;
+            offset += (held.len() - (MAGIC.len() - 1)) as u64;
         }
         Ok(None)
     }
@@ -206,7 +215,7 @@ pub fn scan<S: Source + ?Sized>(
                 after.advance(&header);
                 chain = Some(after);
                 pending.push_back(Pending { offset, header, record, before });
-                while pending.front().is_some_and(|p| p.header.number < header.durable) {
+                while pending.front().is_some_and(|p| p.header.number < header.durable.max(range.durable)) {
                     if let Some(proven) = pending.pop_front() {
                         hand_out(&mut window, segment, proven, bodies, &mut damages, &mut visit)?;
                     }
@@ -216,8 +225,16 @@ pub fn scan<S: Source + ?Sized>(
             found => {
                 let fault = found.err().unwrap_or(FrameError::Magic);
                 let number = chain.map_or(0, |c| c.number);
-                let Some(resume) = find_witness(&mut window, segment, offset, number)? else { break fault };
-                damages.push(Damage { place: Place { segment, offset }, len: resume - offset, what: fault });
+                let known = range.durable;
+                let place = Place { segment, offset };
+                let Some(resume) = find_witness(&mut window, segment, offset, (number, known))? else {
+                    // What was durable and is not there was lost to rot or to a cut.
+                    if number < known {
+                        damages.push(Damage { place, len: window.end.saturating_sub(offset), what: fault });
+                    }
+                    break fault;
+                };
+                damages.push(Damage { place, len: resume - offset, what: fault });
                 offset = resume;
                 chain = None;
             }
@@ -303,7 +320,7 @@ fn find_witness<S: Source + ?Sized>(
     window: &mut Window<'_, S>,
     segment: SegmentId,
     offset: u64,
-    number: u64,
+    (number, known): (u64, u64),
 ) -> Result<Option<u64>, SourceError> {
     let mut first = None;
     let mut at = offset + 1;
@@ -312,7 +329,7 @@ fn find_witness<S: Source + ?Sized>(
             && header.number > number
         {
             first = first.or(Some(found));
-            if header.durable > number {
+            if header.durable.max(known) > number {
                 return Ok(first);
             }
         }
@@ -326,11 +343,16 @@ fn any_byte<S: Source + ?Sized>(window: &mut Window<'_, S>, from: u64) -> Result
     while offset < window.end {
         let len = usize::try_from(window.end - offset).unwrap_or(usize::MAX).min(WINDOW);
         match window.at(offset, len)? {
-            Some(bytes) if bytes.iter().all(|b| *b == 0) => offset += len as u64,
+            Some(bytes) if is_zero(bytes) => offset += len as u64,
             Some(_) | None => return Ok(true),
         }
     }
     Ok(false)
+}
+
+/// The first byte is zero, and every other is like the one before it: two views of one buffer are compared at once.
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.split_first().is_none_or(|(first, rest)| *first == 0 && bytes.starts_with(rest))
 }
 
 /// Counts good frames of `segment` behind `from`: what a fenced owner wrote after its end was sealed.

@@ -37,6 +37,9 @@ pub enum AppendError {
     /// A taker owns the queue now.
     #[error("this owner was fenced")]
     Fenced,
+    /// The pieces that the message names were given up: nothing was added for too long, or they were abandoned.
+    #[error("the content of the message is no longer kept")]
+    ContentGone,
     /// The storage failed, and nothing is known about the last batch.
     #[error("the queue's storage failed: {0}")]
     Sick(String),
@@ -123,7 +126,7 @@ impl Appender {
     ) -> Result<Self, AppendError> {
         let segment = SegmentId { epoch: identity.epoch, number: 0 };
         let fence = files.storage.open_uncached(&files.lease(identity.epoch)).map_err(sick)?;
-        let file = create_segment(&files, segment, segment_size).map_err(space)?;
+        let file = create_segment(&files, segment, segment_size, Space::IfThere).map_err(space)?;
         crash_point("seal::segment-created");
         let mut appender = Self {
             files,
@@ -172,9 +175,7 @@ impl Appender {
     /// Appends and makes durable. Only when this returns `Ok` may anything outside see an effect.
     pub(crate) fn commit(&mut self, drafts: Vec<Draft>) -> Result<Vec<Written>, AppendError> {
         let written = self.write(drafts)?;
-        crash_point("commit::written");
         self.finish()?;
-        crash_point("commit::durable");
         Ok(written)
     }
 
@@ -199,14 +200,22 @@ impl Appender {
     pub(crate) fn write(&mut self, drafts: Vec<Draft>) -> Result<Vec<Written>, AppendError> {
         let len: u64 = drafts.iter().map(estimate).sum();
         let mail = drafts.iter().any(Draft::is_mail);
-        self.make_room(len, mail)?;
-        debug_assert!(self.refused.is_empty());
+        // What the cleaner was refused it does again by itself.
+        self.refused.clear();
+        if let Err(error) = self.make_room(len, mail) {
+            self.refused = drafts.into_iter().map(|draft| draft.record).collect();
+            return Err(error);
+        }
         let saved = (self.chain, self.digest.mark(), self.pending.len());
         let written = drafts.into_iter().map(|draft| self.stage(draft)).collect();
         match self.write_out() {
-            Ok(()) => Ok(written),
+            Ok(()) => {
+                crash_point("commit::written");
+                Ok(written)
+            }
             Err(AppendError::Full) => {
-                // The position does not move: later frames go over whatever part of these reached the file.
+                // The position does not move, and no part of what was refused may be found by a recovery.
+                self.file.truncate(self.offset).ok();
                 self.chain = saved.0;
                 self.digest.rewind(saved.1);
                 self.refused = self.pending.drain(saved.2..).map(|(_, record)| record).collect();
@@ -250,6 +259,7 @@ impl Appender {
         }
         drop(books);
         self.sizes.insert(self.chain.segment, self.offset);
+        crash_point("commit::durable");
         Ok(())
     }
 
@@ -302,7 +312,7 @@ impl Appender {
         }
         let old = self.chain.segment;
         let next = SegmentId { number: old.number + 1, ..old };
-        let file = create_segment(&self.files, next, self.segment_size).map_err(space)?;
+        let file = create_segment(&self.files, next, self.segment_size, Space::Needed).map_err(space)?;
         crash_point("rotate::created");
         let announced = self.announce(next, file.as_ref());
         if let Err(AppendError::Full) = announced {
@@ -389,7 +399,20 @@ pub(crate) fn read_fence(file: &dyn StoredFile) -> Result<(), AppendError> {
     if Fence::is_fenced(&sector) { Err(AppendError::Fenced) } else { Ok(()) }
 }
 
-fn create_segment(files: &QueueFiles, segment: SegmentId, size: u64) -> io::Result<Box<dyn StoredFile>> {
+/// Whether a segment is of use without space set aside for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Space {
+    Needed,
+    /// A taker must be able to take a queue on a full disk, or nobody will ever empty it.
+    IfThere,
+}
+
+fn create_segment(
+    files: &QueueFiles,
+    segment: SegmentId,
+    size: u64,
+    space: Space,
+) -> io::Result<Box<dyn StoredFile>> {
     let path = files.segment(segment);
     let file = match files.storage.create_new(&path) {
         // Left by this very epoch, before it was announced: nothing refers to it.
@@ -400,6 +423,9 @@ fn create_segment(files: &QueueFiles, segment: SegmentId, size: u64) -> io::Resu
         file => file?,
     };
     if let Err(error) = file.allocate(size) {
+        if space == Space::IfThere {
+            return Ok(file);
+        }
         files.storage.unlink(&path).ok();
         return Err(error);
     }

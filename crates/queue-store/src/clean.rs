@@ -39,20 +39,30 @@ pub(crate) enum Step {
 }
 
 impl Cleaner {
-    /// Takes one step.
-    pub(crate) fn step(&mut self, appender: &mut Appender) -> Result<Step, AppendError> {
-        let (oldest, live, dead_until) = survey(appender);
+    /// Takes one step. `needed` is the oldest segment with content whose message is not accepted yet: it and all behind
+    /// it stay.
+    pub(crate) fn step(
+        &mut self,
+        appender: &mut Appender,
+        needed: Option<SegmentId>,
+    ) -> Result<Step, AppendError> {
+        let (oldest, live, used_from) = survey(appender);
+        let dead_until = needed.map_or(used_from, |needed| used_from.min(needed));
         let Some(oldest) = oldest.filter(|_| !self.blocked) else { return Ok(Step::Idle) };
         if dead_until > oldest {
             retire(appender, dead_until)?;
             return Ok(Step::Worked);
         }
-        if oldest == appender.segment() || !appender.is_wasteful(live) {
+        let leaves = needed.is_none_or(|needed| needed > oldest);
+        if oldest == appender.segment() || !leaves || !appender.is_wasteful(live) {
             return Ok(Step::Idle);
         }
         if self.segment != oldest || self.left.is_empty() {
             self.segment = oldest;
             self.left = appender.books.lock().messages_in(oldest).collect();
+        }
+        if self.left.is_empty() {
+            return Ok(Step::Idle);
         }
         self.carry_some(appender)?;
         Ok(Step::Worked)

@@ -19,6 +19,9 @@ pub(crate) struct QueueFiles {
     pub(crate) dir: PathBuf,
 }
 
+/// Marks the number of a renewal that cannot be read: no owner ever counts so far.
+const TORN: u64 = 1 << 63;
+
 /// How a claim ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClaimResult {
@@ -101,6 +104,17 @@ impl QueueFiles {
         Renewal::decode(&sector).map_err(|fault| invalid(&self.lease(epoch), &fault))
     }
 
+    /// The renewal of `epoch` as a watcher takes it. One that a power loss tore stays torn for ever, so it must not keep
+    /// anybody waiting: it is a number that will not change, without a state.
+    pub(crate) fn watch_renewal(&self, epoch: Epoch) -> io::Result<(u64, Option<Renewal>)> {
+        let mut sector = [0; SECTOR_LEN];
+        self.storage.open_uncached(&self.lease(epoch))?.read_at(RENEW_OFFSET, &mut sector)?;
+        Ok(match Renewal::decode(&sector) {
+            Ok(renewal) => (renewal.map_or(0, |r| r.seq), renewal),
+            Err(_) => (TORN | u64::from(queue_format::frame::body_crc(&sector)), None),
+        })
+    }
+
     /// Claims an epoch: a compare-and-swap by `link(2)`. The lease has its name only once its claim is durable.
     pub(crate) fn claim(&self, claim: &Claim) -> io::Result<ClaimResult> {
         let temporary = self.lease_dir().join(format!(".claim-{}-{}", claim.epoch.0, claim.instance));
@@ -115,22 +129,44 @@ impl QueueFiles {
         self.storage.unlink(&temporary).ok();
         if let Ok(ClaimResult::Won) = result {
             self.storage.sync_dir(&self.lease_dir())?;
+            self.remove_old_attempts(claim.epoch);
         }
         result
+    }
+
+    /// Removes what claimers of older epochs left when they died before they could. They have lost, whatever they find.
+    fn remove_old_attempts(&self, below: Epoch) {
+        let names = self.storage.list(&self.lease_dir()).unwrap_or_default();
+        for name in names {
+            let epoch = name.strip_prefix(".claim-").and_then(|rest| rest.split('-').next()?.parse().ok());
+            if epoch.is_some_and(|epoch: u64| epoch < below.0) {
+                // One that stays is met by the next claimer.
+                self.storage.unlink(&self.lease_dir().join(name)).ok();
+            }
+        }
     }
 
     fn link_claim(&self, temporary: &Path, name: &Path) -> io::Result<ClaimResult> {
         match self.storage.link(temporary, name) {
             Ok(()) => Ok(ClaimResult::Won),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                // A retried request of a network file system may meet its own success.
-                Ok(if self.storage.link_count(temporary)? == 2 {
-                    ClaimResult::Won
-                } else {
-                    ClaimResult::Lost
-                })
-            }
-            Err(_) if self.storage.link_count(temporary)? == 2 => Ok(ClaimResult::Won),
+            // A retried request of a network file system may meet its own success.
+            Err(error) => match self.storage.link_count(temporary) {
+                Ok(2) => Ok(ClaimResult::Won),
+                Ok(_) if error.kind() == io::ErrorKind::AlreadyExists => Ok(ClaimResult::Lost),
+                Ok(_) => Err(error),
+                // The owner of a higher epoch has swept it away.
+                Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(ClaimResult::Lost),
+                Err(unknown) => Err(unknown),
+            },
+        }
+    }
+
+    /// Makes what a dead owner wrote to `segment` durable before anybody builds on it: this machine's cache may hold
+    /// more than the disk.
+    pub(crate) fn settle(&self, segment: SegmentId) -> io::Result<()> {
+        match self.storage.open_write(&self.segment(segment)) {
+            Ok(file) => file.sync_data(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -181,7 +217,17 @@ impl QueueSource for QueueFiles {
     fn segments(&self) -> Result<Vec<SegmentId>, SourceError> {
         let dir = self.segment_dir();
         let names = self.storage.list(&dir).map_err(Self::source_error(&dir))?;
-        Ok(names.iter().filter_map(|name| names::parse_segment_file(name)).collect())
+        let mut found: Vec<SegmentId> =
+            names.iter().filter_map(|name| names::parse_segment_file(name)).collect();
+        // The listing may be old. Where an owner said last that it writes is read past every cache.
+        let top = self.top_epoch().map_err(Self::source_error(&self.lease_dir()))?;
+        // A taker that asks is the top itself; the one before it, or before that, was at work.
+        let top = top.map_or(0, |top| top.0);
+        for epoch in (top.saturating_sub(3)..=top).map(Epoch).filter(|epoch| epoch.0 > 0) {
+            let renewal = self.read_renewal(epoch).ok().flatten();
+            found.extend(renewal.map(|r| r.committed.0).filter(|segment| segment.epoch.0 > 0));
+        }
+        Ok(found)
     }
 
     fn open(&self, segment: SegmentId) -> Result<Option<SegmentBytes>, SourceError> {
@@ -204,3 +250,6 @@ impl QueueSource for QueueFiles {
         Ok(file.read_at(0, &mut bytes).ok().filter(|read| *read == bytes.len()).map(|_| bytes))
     }
 }
+
+#[cfg(test)]
+mod tests;

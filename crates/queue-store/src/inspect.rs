@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mail_model::{Epoch, QueueId};
 use queue_format::lease::{Claim, Renewal};
 use queue_format::record::MessageKey;
-use queue_format::replay::{Plan, Replay, ReplayError, replay};
+use queue_format::replay::{Fault, Plan, Replay, ReplayError, replay};
 use queue_format::scan::Bodies;
 
 use crate::content::ContentReader;
@@ -52,6 +52,9 @@ pub fn queues(spool: &Path) -> std::io::Result<Vec<QueueId>> {
     Ok(found)
 }
 
+/// How often a queue is read again in which a segment was missed.
+const LOOKS_MAX: usize = 4;
+
 /// Reads the queue in `dir`. An owner at work may be a commit ahead.
 pub fn inspect(dir: &Path, cluster: &str, queue: &QueueId, depth: Depth) -> Result<Inspection, ReplayError> {
     let files = Arc::new(QueueFiles::new(Arc::new(Disk), dir));
@@ -63,8 +66,15 @@ pub fn inspect(dir: &Path, cluster: &str, queue: &QueueId, depth: Depth) -> Resu
         bodies: if everything { Bodies::All } else { Bodies::Tail },
         ignore_digests: everything,
     };
-    let replay = replay(files.as_ref(), &plan)?;
-    Ok(Inspection { replay, files })
+    // An owner at work may remove a segment between the listing and its reading: then look again.
+    let mut seen = replay(files.as_ref(), &plan)?;
+    for _ in 0..LOOKS_MAX {
+        if !seen.faults.iter().any(|fault| matches!(fault, Fault::Missing(_))) {
+            break;
+        }
+        seen = replay(files.as_ref(), &plan)?;
+    }
+    Ok(Inspection { replay: seen, files })
 }
 
 /// The top lease of the queue in `dir`: who owns it, and its last sign of life. `None` if it was never claimed.

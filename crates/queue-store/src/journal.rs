@@ -8,13 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use foldhash::HashMap;
 use mail_model::{Clock, SegmentId};
 use parking_lot::Mutex;
-use queue_format::record::{ChunkRef, MessageKey, Record};
+use queue_format::record::{ChunkRef, Content, MessageKey, Record};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::appender::{AppendError, Appender, Draft};
+use crate::appender::{AppendError, Appender, Draft, Written};
 use crate::clean::{self, Cleaner, Step};
+use crate::effect;
+use crate::point::crash_point;
+use crate::uploads::Uploads;
 
 /// Requests that may wait for the thread.
 const REQUESTS_MAX: usize = 8_192;
@@ -36,8 +40,10 @@ enum Request {
     Lazy(Draft),
     /// A client has its 250.
     Replied(MessageKey),
-    /// Like a commit; then end.
-    Close(Draft, oneshot::Sender<Result<(), AppendError>>),
+    /// The pieces of this message will never be named.
+    Abandon(MessageKey),
+    /// Finish everything asked for so far, write CLEAN, and end.
+    Close(oneshot::Sender<Result<(), AppendError>>),
 }
 
 /// Counters of the commit pipeline, readable at any time.
@@ -102,8 +108,10 @@ impl Journal {
             room: Arc::clone(&room),
             appender,
             cleaner: Cleaner::default(),
+            uploads: Uploads::new(),
             replied: Vec::new(),
             retained: Vec::new(),
+            held: None,
             pulse,
             clock,
         };
@@ -139,17 +147,26 @@ impl Journal {
 
     /// Notes that a client has its 250. A full channel loses the note, which is allowed.
     pub(crate) fn replied(&self, key: MessageKey) {
+        self.note(Request::Replied(key));
+    }
+
+    /// Gives pieces up. A full channel loses the note: they are given up later.
+    pub(crate) fn abandon(&self, key: MessageKey) {
+        self.note(Request::Abandon(key));
+    }
+
+    fn note(&self, request: Request) {
         let Ok(permit) = self.room.try_acquire() else { return };
         permit.forget();
-        match self.requests.try_send(Request::Replied(key)) {
+        match self.requests.try_send(request) {
             Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
         }
     }
 
-    /// Appends a last record after everything asked for so far, durably, and ends the thread. Blocks.
-    pub(crate) fn close_clean(&self, last: Draft) -> Result<(), AppendError> {
+    /// Finishes everything asked for so far, writes CLEAN if no attempt is open, and ends the thread. Blocks.
+    pub(crate) fn close(&self) -> Result<(), AppendError> {
         let (answer, done) = oneshot::channel();
-        self.requests.send(Request::Close(last, answer)).map_err(|_| ended())?;
+        self.requests.send(Request::Close(answer)).map_err(|_| ended())?;
         done.blocking_recv().map_err(|_| ended())?
     }
 }
@@ -163,24 +180,30 @@ struct Worker {
     room: Arc<Semaphore>,
     appender: Appender,
     cleaner: Cleaner,
+    uploads: Uploads,
     replied: Vec<MessageKey>,
     /// Lazy records that found no space: they go with the next batch.
     retained: Vec<Draft>,
+    /// A request that must see the end of the batch before it.
+    held: Option<Request>,
     pulse: Arc<Pulse>,
     clock: Arc<dyn Clock>,
 }
 
 /// One batch: drafts, and who waits for each.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Batch {
     drafts: Vec<Draft>,
     waiting: Vec<Waiting>,
     bytes: usize,
     taken: usize,
     must_sync: bool,
-    closes: bool,
+    /// Messages whose recipients a draft of this batch moves, and whether another one must wait for the next batch.
+    moved: HashMap<MessageKey, bool>,
+    closes: Option<oneshot::Sender<Result<(), AppendError>>>,
 }
 
+#[derive(Debug)]
 enum Waiting {
     Nobody,
     Commit(oneshot::Sender<Result<(), AppendError>>),
@@ -196,6 +219,14 @@ impl Waiting {
             Self::Chunk(answer) => drop(answer.send(result)),
         }
     }
+
+    /// Tells whoever waits that all is as it should be without a record.
+    fn answer_nothing_to_do(self) {
+        match self {
+            Self::Nobody | Self::Chunk(_) => {}
+            Self::Commit(answer) => drop(answer.send(Ok(()))),
+        }
+    }
 }
 
 impl Batch {
@@ -203,6 +234,18 @@ impl Batch {
         self.bytes += draft.body.len();
         self.drafts.push(draft);
         self.waiting.push(waiting);
+    }
+
+    /// True if `request` speaks of recipients that this batch already moves, and must see where they stand then.
+    fn must_wait(&self, request: &Request) -> bool {
+        let draft = match request {
+            Request::Commit(draft, _) | Request::Lazy(draft) => draft,
+            Request::Chunk(..) | Request::Replied(_) | Request::Abandon(_) | Request::Close(_) => {
+                return false;
+            }
+        };
+        effect::moves(&draft.record)
+            .is_some_and(|(key, alone)| self.moved.get(&key).is_some_and(|before| alone || *before))
     }
 
     /// Takes new mail out and refuses it.
@@ -222,50 +265,88 @@ impl Batch {
 
 impl Worker {
     fn run(mut self, ended: impl FnOnce(AppendError)) {
+        let error = self.serve().err();
+        self.room.close();
+        let Self { inbox, appender, held, .. } = self;
+        drop((appender, held));
+        if let Some(error) = error {
+            ended(error);
+        }
+        // A request may slip in until the last door is gone, and the channel would keep it: each is dropped here, which
+        // tells whoever waits that the journal has ended.
+        for request in inbox {
+            drop(request);
+        }
+    }
+
+    fn serve(&mut self) -> Result<(), AppendError> {
         loop {
-            let batch = match self.inbox.recv_timeout(IDLE) {
-                Ok(first) => self.gather(first),
-                Err(RecvTimeoutError::Timeout) => Batch { must_sync: true, ..Batch::default() },
-                Err(RecvTimeoutError::Disconnected) => return,
+            let first = match self.held.take() {
+                Some(request) => Ok(request),
+                None => self.inbox.recv_timeout(IDLE),
             };
-            match self.turn(batch) {
-                Ok(Turn::GoOn) => {}
-                Ok(Turn::Closed) => return,
-                Err(error) => {
-                    self.room.close();
-                    ended(error);
-                    return;
-                }
+            let batch = match first {
+                Ok(first) => self.gather(Some(first)),
+                Err(RecvTimeoutError::Timeout) => self.gather(None),
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
+            match self.turn(batch)? {
+                Turn::GoOn => {}
+                Turn::Closed => return Ok(()),
             }
         }
     }
 
-    fn gather(&mut self, first: Request) -> Batch {
-        let mut batch = Batch::default();
-        for draft in self.retained.drain(..) {
-            batch.add(draft, Waiting::Nobody);
+    /// Takes what waits; when nothing came, what was put off.
+    fn gather(&mut self, first: Option<Request>) -> Batch {
+        let mut batch = Batch { must_sync: first.is_none(), ..Batch::default() };
+        for draft in std::mem::take(&mut self.retained) {
+            batch.must_sync = true;
+            self.add(draft, Waiting::Nobody, &mut batch);
         }
-        self.take(first, &mut batch);
-        while batch.bytes < BATCH_BYTES_MAX && !batch.closes {
-            let Ok(request) = self.inbox.try_recv() else { break };
+        let mut next = first;
+        while let Some(request) = next.take() {
+            if batch.must_wait(&request) {
+                self.held = Some(request);
+                break;
+            }
             self.take(request, &mut batch);
+            if batch.bytes < BATCH_BYTES_MAX && batch.closes.is_none() {
+                next = self.inbox.try_recv().ok();
+            }
         }
         batch
     }
 
     fn take(&mut self, request: Request, batch: &mut Batch) {
         batch.taken += 1;
-        batch.must_sync |= !matches!(request, Request::Chunk(..) | Request::Replied(_));
+        batch.must_sync |= !matches!(request, Request::Chunk(..) | Request::Replied(_) | Request::Abandon(_));
         match request {
-            Request::Commit(draft, answer) => batch.add(draft, Waiting::Commit(answer)),
-            Request::Chunk(draft, answer) => batch.add(draft, Waiting::Chunk(answer)),
-            Request::Lazy(draft) => batch.add(draft, Waiting::Nobody),
+            Request::Commit(draft, answer) => self.add(draft, Waiting::Commit(answer), batch),
+            Request::Chunk(draft, answer) => self.add(draft, Waiting::Chunk(answer), batch),
+            Request::Lazy(draft) => self.add(draft, Waiting::Nobody, batch),
             Request::Replied(key) => self.replied.push(key),
-            Request::Close(draft, answer) => {
-                batch.add(draft, Waiting::Commit(answer));
-                batch.closes = true;
+            Request::Abandon(key) => self.uploads.ended(key),
+            Request::Close(answer) => batch.closes = Some(answer),
+        }
+    }
+
+    fn add(&self, mut draft: Draft, waiting: Waiting, batch: &mut Batch) {
+        if let Record::Message(message) = &draft.record
+            && matches!(message.content, Content::Chunks(_))
+            && !self.uploads.runs(message.key)
+        {
+            waiting.answer(Err(AppendError::ContentGone));
+            return;
+        }
+        if let Some((key, alone)) = effect::moves(&draft.record) {
+            *batch.moved.entry(key).or_insert(alone) |= alone;
+            if !effect::reduce(&self.appender.books.lock(), &mut draft.record) {
+                waiting.answer_nothing_to_do();
+                return;
             }
         }
+        batch.add(draft, waiting);
     }
 
     /// Writes, syncs and answers one batch, then gives the cleaner a turn.
@@ -285,31 +366,63 @@ impl Worker {
             self.pulse.done(records, since(began));
         }
         self.room.add_permits(batch.taken);
+        if let Some(answer) = batch.closes {
+            // A client that went away has dropped its end: nobody is left to tell.
+            answer.send(self.write_clean()).ok();
+            return Ok(Turn::Closed);
+        }
         self.clean()?;
-        Ok(if batch.closes { Turn::Closed } else { Turn::GoOn })
+        Ok(Turn::GoOn)
     }
 
-    fn write(&mut self, batch: &mut Batch) -> Result<Vec<ChunkRef>, AppendError> {
+    /// CLEAN is the last record, and says that no attempt is open. With one open nothing is said, and the next owner
+    /// counts it as doubtful.
+    fn write_clean(&mut self) -> Result<(), AppendError> {
+        let (open, totals) = {
+            let books = self.appender.books.lock();
+            (books.open_attempts().count(), books.totals())
+        };
+        if open == 0 && self.retained.is_empty() {
+            self.appender.commit(vec![Draft::bare(Record::Clean { totals })])?;
+            crash_point("clean::committed");
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &mut Batch) -> Result<Vec<Written>, AppendError> {
         if self.appender.refuses_mail(&batch.drafts)? {
             batch.refuse_mail();
         }
-        let written = self.appender.write(std::mem::take(&mut batch.drafts))?;
+        let drafts = std::mem::take(&mut batch.drafts);
+        let accepted: Vec<MessageKey> = drafts.iter().filter_map(named_content).collect();
+        let uploaded: Vec<Option<MessageKey>> = drafts.iter().map(piece_of).collect();
+        let written = self.appender.write(drafts)?;
+        let now = self.clock.now();
+        for (key, written) in uploaded.into_iter().zip(&written) {
+            if let Some(key) = key {
+                self.uploads.piece(key, written.place.segment, now);
+            }
+        }
         if batch.must_sync {
             self.appender.finish()?;
         }
-        Ok(written.iter().map(clean::chunk_ref).collect())
+        // Not before the books know them.
+        for key in accepted {
+            self.uploads.ended(key);
+        }
+        Ok(written)
     }
 
     /// Answers everybody. Only an error that ends the journal is returned.
     fn finish(
         &mut self,
         waiting: Vec<Waiting>,
-        result: Result<Vec<ChunkRef>, AppendError>,
+        result: Result<Vec<Written>, AppendError>,
     ) -> Result<(), AppendError> {
         match result {
-            Ok(chunks) => {
-                for (waiting, chunk) in waiting.into_iter().zip(chunks) {
-                    waiting.answer(Ok(chunk));
+            Ok(written) => {
+                for (waiting, written) in waiting.into_iter().zip(&written) {
+                    waiting.answer(Ok(clean::chunk_ref(written)));
                 }
                 Ok(())
             }
@@ -331,14 +444,26 @@ impl Worker {
     fn clean(&mut self) -> Result<(), AppendError> {
         // As long as requests wait, one small step; else until there is nothing to do.
         loop {
-            match self.cleaner.step(&mut self.appender) {
-                Ok(Step::Worked) if self.inbox.is_empty() => {}
+            let needed = self.uploads.oldest(self.clock.now());
+            match self.cleaner.step(&mut self.appender, needed) {
+                Ok(Step::Worked) if self.inbox.is_empty() && self.held.is_none() => {}
                 // A full disk is met again by the next step; meanwhile nothing is lost.
                 Ok(Step::Worked | Step::Idle) | Err(AppendError::Full) => return Ok(()),
                 Err(error) => return Err(error),
             }
         }
     }
+}
+
+/// The message that `draft` accepts with content written before.
+fn named_content(draft: &Draft) -> Option<MessageKey> {
+    let Record::Message(message) = &draft.record else { return None };
+    matches!(message.content, Content::Chunks(_)).then_some(message.key)
+}
+
+/// The message of which `draft` is a piece.
+fn piece_of(draft: &Draft) -> Option<MessageKey> {
+    if let Record::Chunk { message } = &draft.record { Some(*message) } else { None }
 }
 
 enum Turn {

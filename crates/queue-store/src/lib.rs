@@ -3,20 +3,25 @@
 //! | file | what it is |
 //! |---|---|
 //! | `queue` | the open queue, as the rest of the switch holds it |
+//! | `shared` | what the threads of an open queue share |
 //! | `owner` | the thread that takes and gives up the ownership: the shell of `cluster::instance` |
 //! | `renew` | the thread that renews the lease |
 //! | `journal` | the thread that commits, for everybody at once |
 //! | `appender` | the writing end: append, sync, read the fence, and only then act |
+//! | `effect` | what of a record still has an effect |
+//! | `uploads` | content that arrives before its message |
 //! | `clean` | segments leave, oldest first |
 //! | `content` | message bytes back from disk, checked |
 //! | `inspect` | a queue read without owning it |
 //! | `observe` | a lease read by who watches it |
+//! | `point` | where a test may end the process |
 //! | `files`, `lock` | the files of a queue directory |
 //! | `storage` | every file operation, behind one trait |
 
 mod appender;
 mod clean;
 mod content;
+mod effect;
 mod files;
 pub mod inspect;
 mod journal;
@@ -26,9 +31,12 @@ mod owner;
 mod point;
 mod queue;
 mod renew;
+mod shared;
 pub mod storage;
+mod uploads;
 
 pub use appender::AppendError;
 pub use content::{ContentError, ContentReader};
 pub use point::CRASH_POINTS;
-pub use queue::{OpenError, Queue, QueueOptions, QueueStatus, Refusal};
+pub use queue::{Queue, QueueStatus, Refusal};
+pub use shared::{OpenError, QueueOptions};

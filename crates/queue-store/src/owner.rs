@@ -19,27 +19,13 @@ use queue_format::scan::Bodies;
 
 use crate::appender::{AppendError, Appender, Draft, Identity};
 use crate::clean;
+use crate::effect;
 use crate::files::{ClaimResult, QueueFiles};
 use crate::journal::Journal;
 use crate::lock::Lock;
 use crate::point::crash_point;
-use crate::queue::{OpenError, QueueOptions, Shared, Work};
 use crate::renew::Renewer;
-
-/// What the rest of the program tells the owner.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Command {
-    /// Begin to give the queue up.
-    Drain,
-    /// No attempt runs any more.
-    Drained,
-    /// The journal ended.
-    JournalEnded(AppendError),
-    /// The renewer met a fence.
-    Fenced,
-    /// The renewer could not write or read.
-    StorageFailed(String),
-}
+use crate::shared::{Command, OpenError, QueueOptions, Shared, Work};
 
 /// Refuses a directory that is not this queue's, before anything is touched.
 pub(crate) fn inspect_lease(
@@ -79,14 +65,6 @@ pub(crate) fn start(shared: Arc<Shared>, lock: Lock, inbox: Receiver<Command>) -
         Owner { shared, lock, inbox, machine, renewer: None, replay: None }.run();
     })?;
     Ok(())
-}
-
-/// How long the running commit has taken.
-pub(crate) fn busy_for(shared: &Shared) -> Duration {
-    match shared.pulse.busy_since.load(Ordering::Relaxed) {
-        0 => Duration::ZERO,
-        since => shared.options.clock.now().since(mail_model::Moment(since)),
-    }
 }
 
 struct Owner {
@@ -227,8 +205,11 @@ impl Owner {
         Event::Claimed { won }
     }
 
-    /// Fences every older epoch that could still act. An owner that came to work had durably fenced all before it, so
-    /// the walk down ends at the first that did.
+    /// Fences every older epoch that could still act, from the top down to the first that came to work.
+    ///
+    /// By induction every older epoch is fenced then: an owner says *working* only after this same walk was durable, so
+    /// below one that worked all is fenced; a taker that died between claim and seal never says it, so the walk goes on
+    /// past it. A renewal that cannot be read counts as *not working*: too many fences do no harm.
     fn fence_older(&self, below: Epoch) -> Event {
         let fence = Fence { by_epoch: below, by_node: self.shared.options.owner.clone() };
         for epoch in (1..below.0).rev().map(Epoch) {
@@ -255,12 +236,28 @@ impl Owner {
         };
         match replay(self.shared.files.as_ref(), &plan) {
             Ok(replay) => {
+                if let Err(error) = self.settle(&replay) {
+                    return self.storage_failed(&error);
+                }
                 self.replay = Some(replay);
                 Event::Scanned
             }
             Err(ReplayError::Source(error)) => self.storage_failed(&error),
             Err(error @ ReplayError::Foreign { .. }) => self.storage_failed(&error),
         }
+    }
+
+    /// What was read is about to be sealed, so it must be on stable storage: of each epoch that may have written since
+    /// its last sync, the last segment, and the one that announces it.
+    fn settle(&self, replay: &Replay) -> io::Result<()> {
+        for end in replay.ends.iter().filter(|end| end.number > 0) {
+            let before = end.segment.number.checked_sub(1);
+            if let Some(number) = before {
+                self.shared.files.settle(SegmentId { number, ..end.segment })?;
+            }
+            self.shared.files.settle(end.segment)?;
+        }
+        Ok(())
     }
 
     fn seal(&mut self) -> Event {
@@ -295,8 +292,13 @@ impl Owner {
             options.segment_size,
         )?;
         let now = options.clock.wall();
-        let outcomes =
-            doubtful.iter().map(|doubt| Draft::bare(Record::Outcome(in_doubt(doubt, now)))).collect();
+        let mut outcomes = Vec::with_capacity(doubtful.len());
+        for doubt in &doubtful {
+            let mut outcome = Record::Outcome(in_doubt(doubt, now));
+            if effect::reduce(&appender.books.lock(), &mut outcome) {
+                outcomes.push(Draft::bare(outcome));
+            }
+        }
         appender.commit(outcomes)?;
         for segment in replay.leftovers.iter().chain(&replay.orphans) {
             clean::remove_files(&appender, *segment);
@@ -325,8 +327,7 @@ impl Owner {
     /// Writes CLEAN as the last record. No other thread writes any more: whoever could was told to stop.
     fn write_clean(&self) -> Event {
         let Some(work) = self.shared.work.read().clone() else { return Event::Drained };
-        let totals = work.books.lock().totals();
-        match work.journal.close_clean(Draft::bare(Record::Clean { totals })) {
+        match work.journal.close() {
             Ok(()) => Event::Drained,
             Err(AppendError::Fenced) => Event::FenceSeen,
             Err(error) => self.storage_failed(&error),
@@ -348,12 +349,12 @@ impl Owner {
 pub(crate) fn read_top(files: &QueueFiles) -> io::Result<Option<LeaseView>> {
     let Some(epoch) = files.top_epoch()? else { return Ok(None) };
     let claim = files.read_claim(epoch)?;
-    let renewal = files.read_renewal(epoch)?;
+    let (seq, renewal) = files.watch_renewal(epoch)?;
     Ok(Some(LeaseView {
         epoch,
         owner: claim.owner,
         role: claim.role,
-        seq: renewal.as_ref().map_or(0, |r| r.seq),
+        seq,
         state: renewal.as_ref().map(|r| r.state),
         working: renewal.as_ref().is_some_and(|r| r.working),
         window_ms: claim.window_ms,

@@ -3,19 +3,14 @@
 //! [`Queue::open`] returns at once; the owner thread then runs the machine of `cluster::instance` and carries its actions
 //! out. Until it says ACTIVE, and again once it says anything else, every effect is refused here.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cluster::Timers;
-use cluster::instance::{Order, State};
-use mail_model::{
-    AttemptNumber, BootId, Clock, Epoch, InstanceId, MessageId, NodeId, QueueId, RecipientIndex, Role,
-    WallTime,
-};
-use parking_lot::{Mutex, RwLock};
+use cluster::instance::State;
+use mail_model::{AttemptNumber, Epoch, MessageId, QueueId, RecipientIndex, WallTime};
+use parking_lot::RwLock;
 use queue_format::books::Books;
 use queue_format::record::{
     AttemptRecord, ChunkRef, MessageKey, MessageRecord, OperateRecord, OutcomeRecord, Record,
@@ -25,66 +20,10 @@ use tokio::sync::watch;
 use crate::appender::{AppendError, Draft};
 use crate::content::ContentReader;
 use crate::files::QueueFiles;
-use crate::journal::{Journal, Pulse};
 use crate::lock::Lock;
 use crate::owner;
+use crate::shared::{Command, OpenError, QueueOptions, Shared, Work};
 use crate::storage::{Disk, Storage};
-
-/// What is needed to open a queue.
-#[derive(Debug, Clone)]
-pub struct QueueOptions {
-    /// Its directory.
-    pub dir: PathBuf,
-    /// The cluster it belongs to.
-    pub cluster: String,
-    /// The queue.
-    pub queue: QueueId,
-    /// The node that opens it.
-    pub owner: NodeId,
-    /// This run of the program.
-    pub instance: InstanceId,
-    /// This boot of the machine.
-    pub boot: BootId,
-    /// At home or not.
-    pub role: Role,
-    /// For a secondary: what it was told.
-    pub order: Option<Order>,
-    /// The protocol's timers.
-    pub timers: Timers,
-    /// Bytes of a segment.
-    pub segment_size: u64,
-    /// New mail is refused when less than this is free.
-    pub free_space_reserve: u64,
-    /// The clock.
-    pub clock: Arc<dyn Clock>,
-}
-
-/// Why a queue is not opened. Nothing was touched.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The directory cannot be used.
-    #[error("queue directory {dir}: {error}; make it a directory that this user may write")]
-    Directory {
-        /// The directory.
-        dir: PathBuf,
-        /// What the system says.
-        error: std::io::Error,
-    },
-    /// Another instance runs here.
-    #[error("queue '{0}' is already run by another switch of this node; stop that one first")]
-    Busy(QueueId),
-    /// The lease is of another cluster, queue or version.
-    #[error("queue directory {dir}: {what}")]
-    Foreign {
-        /// The directory.
-        dir: PathBuf,
-        /// What is wrong and what to do.
-        what: String,
-    },
-    /// A thread could not be started.
-    #[error("cannot start a thread: {0}")]
-    Thread(std::io::Error),
-}
 
 /// Why something was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -124,30 +63,6 @@ pub struct QueueStatus {
     pub commit_p99_us: u32,
     /// Free bytes of the file system.
     pub free_bytes: u64,
-}
-
-/// Everything the handle and the owner thread share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) options: QueueOptions,
-    pub(crate) files: Arc<QueueFiles>,
-    pub(crate) state: watch::Sender<State>,
-    pub(crate) epoch: AtomicU64,
-    /// Boot time ms of the last successful renewal, 0 before.
-    pub(crate) renewed: AtomicU64,
-    pub(crate) free_space: AtomicU64,
-    pub(crate) pulse: Arc<Pulse>,
-    pub(crate) work: RwLock<Option<Work>>,
-    pub(crate) commands: crossbeam::channel::Sender<owner::Command>,
-    sequence: AtomicU64,
-    attempts: AtomicU64,
-}
-
-/// What exists while the queue is owned.
-#[derive(Debug, Clone)]
-pub(crate) struct Work {
-    pub(crate) journal: Journal,
-    pub(crate) books: Arc<Mutex<Books>>,
 }
 
 /// The handle. Cheap to clone.
@@ -245,10 +160,19 @@ impl Queue {
         self.0.work.read().clone().ok_or_else(|| Refusal::NotActive(*self.0.state.borrow()))
     }
 
-    /// Writes a piece of a large message. Durable only with the message that names it.
+    /// Writes a piece of a large message. Durable only with the message that names it. The pieces are kept as long as
+    /// more of them come; if the message will never be accepted, say so with [`Self::abandon`].
     pub async fn append_chunk(&self, key: MessageKey, piece: Bytes) -> Result<ChunkRef, Refusal> {
         let draft = Draft { record: Record::Chunk { message: key }, body: piece };
         Ok(self.work()?.journal.chunk(draft).await?)
+    }
+
+    /// Says that the pieces written under `key` will never be named by a message: their space may be used again. Never
+    /// waited for. Pieces that nobody abandons and nobody adds to are given up after a quarter of an hour.
+    pub fn abandon(&self, key: MessageKey) {
+        if let Ok(work) = self.work() {
+            work.journal.abandon(key);
+        }
     }
 
     /// Accepts a message. When this returns `Ok` it is on stable storage and this owner was not fenced: the client may be
@@ -315,13 +239,13 @@ impl Queue {
     /// Says that no attempt runs any more and none will: CLEAN is written, then RELEASED. Ends the ownership.
     pub async fn release(&self) {
         let mut state = self.state();
-        self.0.commands.send(owner::Command::Drained).ok();
+        self.0.commands.send(Command::Drained).ok();
         state.wait_for(|state| state.is_final()).await.ok();
     }
 
     /// Begins to drain: no further attempt is allowed. Finish the running ones, then [`Self::release`].
     pub fn drain(&self) {
-        self.0.commands.send(owner::Command::Drain).ok();
+        self.0.commands.send(Command::Drain).ok();
     }
 
     /// Numbers for people.
@@ -346,6 +270,6 @@ impl Queue {
     /// How long the running commit has taken so far.
     #[must_use]
     pub fn commit_running_for(&self) -> Duration {
-        owner::busy_for(&self.0)
+        self.0.busy_for()
     }
 }

@@ -13,8 +13,8 @@ use mail_model::{Epoch, LeaseState};
 use queue_format::lease::{RENEW_OFFSET, Renewal};
 
 use crate::appender::{AppendError, read_fence};
-use crate::owner::{Command, busy_for};
-use crate::queue::Shared;
+
+use crate::shared::{Command, Shared};
 use crate::storage::StoredFile;
 
 enum Order {
@@ -122,7 +122,7 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             // Life without work is no life: a watcher must see a hanging pipeline.
-            if busy_for(&self.shared) <= self.shared.options.timers.own_limit {
+            if self.shared.busy_for() <= self.shared.options.timers.own_limit {
                 self.renew();
             }
         }

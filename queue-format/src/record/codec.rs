@@ -14,7 +14,20 @@ use crate::wire::{DecodeError, Reader, Writer};
 
 type Decoded<T> = Result<T, DecodeError>;
 
-pub(super) fn encode(record: &Record, out: &mut Vec<u8>) {
+impl Record {
+    /// Appends the meta bytes to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        encode(self, out);
+    }
+
+    /// Reads the meta of a frame of this kind. A kind that this version does not know is an error: it is never skipped,
+    /// since it may bind its reader.
+    pub fn decode(kind: u8, meta: &[u8]) -> Result<Self, DecodeError> {
+        decode(kind, meta)
+    }
+}
+
+fn encode(record: &Record, out: &mut Vec<u8>) {
     let mut w = Writer(out);
     match record {
         Record::Segment(r) => put_segment_record(&mut w, r),
@@ -68,7 +81,7 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) {
     }
 }
 
-pub(super) fn decode(kind: u8, meta: &[u8]) -> Decoded<Record> {
+fn decode(kind: u8, meta: &[u8]) -> Decoded<Record> {
     let mut r = Reader(meta);
     let r = &mut r;
     let record = match kind {
