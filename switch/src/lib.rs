@@ -1,1 +1,24 @@
 //! The mail program: SMTP in, queue, SMTP out.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`cli`] | the command line |
+//! | `role` | the wiring, and the life of a primary or secondary |
+//! | `intake` | SMTP in |
+//! | [`delivery`] | SMTP out |
+//! | `bounce` | what a sender is told of failures |
+//! | `readiness` | whether new mail is taken |
+//! | `admin`, `health` | what operators, heartbeatd and load balancers ask |
+//! | `reload` | the configuration while the switch runs |
+//! | [`counters`] | what was done |
+
+mod admin;
+mod bounce;
+pub mod cli;
+pub mod counters;
+pub mod delivery;
+mod health;
+mod intake;
+mod readiness;
+mod reload;
+mod role;

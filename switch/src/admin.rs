@@ -1,0 +1,144 @@
+//! What heartbeatd and operators ask over the control socket, and the answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use control::Fault;
+use control::switch::{Answer, CommitStatus, Readiness, Request, SwitchStatus};
+use mail_model::{Clock, InstanceId, Role};
+use queue_store::Queue;
+use settings::Settings;
+use tokio::sync::mpsc;
+
+use crate::counters::Counters;
+use crate::health::Report;
+use crate::intake::Intake;
+use crate::readiness::Gate;
+use crate::reload::Reloader;
+
+/// An order to give the queue up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DrainOrder {
+    /// The longest to wait for running attempts.
+    pub(crate) grace: Duration,
+}
+
+/// Knows how the switch stands.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    /// The queue.
+    pub(crate) queue: Queue,
+    /// At home or not.
+    pub(crate) role: Role,
+    /// This run.
+    pub(crate) instance: InstanceId,
+    /// The configuration in use.
+    pub(crate) settings: Arc<ArcSwap<Settings>>,
+    /// The clock.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// What was done.
+    pub(crate) counters: Arc<Counters>,
+    /// Whether new mail is taken.
+    pub(crate) gate: Arc<Gate>,
+    /// The sessions; a secondary has none.
+    pub(crate) intake: Option<Intake>,
+    /// Reads the configuration again.
+    pub(crate) reloader: Arc<Reloader>,
+    /// Where orders to drain go.
+    pub(crate) orders: mpsc::Sender<DrainOrder>,
+}
+
+impl Admin {
+    /// Answers one request.
+    pub(crate) async fn answer(&self, request: Request) -> Result<Answer, Fault> {
+        match request {
+            Request::Status => Ok(Answer::Status(Box::new(self.status()))),
+            Request::Ready => Ok(Answer::Ready(self.readiness())),
+            Request::Drain { grace_ms } => {
+                let order = DrainOrder { grace: Duration::from_millis(grace_ms) };
+                // A second order while one is carried out changes nothing.
+                self.orders.try_send(order).ok();
+                Ok(Answer::Done { message: format!("queue {} is being given up", self.queue.id()) })
+            }
+            Request::Reload => {
+                let reloader = Arc::clone(&self.reloader);
+                let outcome = tokio::task::spawn_blocking(move || reloader.reload()).await;
+                match outcome {
+                    Ok(Ok(message)) => Ok(Answer::Done { message }),
+                    Ok(Err(faults)) => Err(Fault::failed(faults)),
+                    Err(_) => Err(Fault::failed("the reload did not end; ask again")),
+                }
+            }
+        }
+    }
+
+    fn readiness(&self) -> Readiness {
+        let reasons = self.gate.reasons();
+        Readiness { ready: reasons.is_empty(), reasons }
+    }
+
+    /// What a health probe is told.
+    pub(crate) fn report(&self) -> Report {
+        let node = self.settings.load().node.id.to_string();
+        let status = self.queue.status();
+        Report::new(node, self.gate.reasons(), status.recipients, status.epoch.0)
+    }
+
+    /// How the switch stands.
+    pub(crate) fn status(&self) -> SwitchStatus {
+        let settings = self.settings.load();
+        let queue = self.queue.status();
+        let readiness = self.readiness();
+        let (oldest, in_doubt) = self
+            .queue
+            .books(|books| {
+                (books.messages().map(|(_, message)| message.received).min(), books.totals().in_doubt)
+            })
+            .unwrap_or_default();
+        SwitchStatus {
+            node: settings.node.id.clone(),
+            queue: self.queue.id().clone(),
+            epoch: queue.epoch,
+            role: self.role,
+            state: queue.state.as_str().to_owned(),
+            queued_messages: queue.messages,
+            queued_recipients: queue.recipients,
+            oldest_age_ms: oldest.map_or(0, |oldest| millis(self.clock.wall().since(oldest))),
+            in_doubt,
+            accepted: self.counters.accepted.read(),
+            delivered: self.counters.delivered.read(),
+            bounced: self.counters.bounced.read(),
+            connections: self.intake.as_ref().map_or(0, |intake| intake.connections() as u64),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            config_hash: settings.hash.clone(),
+            instance: self.instance.to_string(),
+            pid: std::process::id(),
+            ready: readiness.ready,
+            reasons: readiness.reasons,
+            commit: CommitStatus {
+                batches: queue.batches,
+                messages: queue.records,
+                p50_us: queue.commit_p50_us.into(),
+                p99_us: queue.commit_p99_us.into(),
+            },
+        }
+    }
+
+    /// One line for the service manager.
+    pub(crate) fn line(&self) -> String {
+        let status = self.queue.status();
+        let connections = self.intake.as_ref().map_or(0, Intake::connections);
+        format!(
+            "{}: {} messages, {} recipients in queue {}, {connections} connections",
+            status.state.as_str(),
+            status.messages,
+            status.recipients,
+            self.queue.id()
+        )
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

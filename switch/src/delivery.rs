@@ -1,0 +1,32 @@
+//! SMTP out: what is in the queue goes to its next hops.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `dispatcher` | the task that knows what is due, and the workers it starts |
+//! | `context` | what all of them share |
+//! | `destination` | where an item of the schedule goes |
+//! | `claims` | recipients that are in somebody's hands |
+//! | `plan` | from the books to what is to be done for one message at one destination |
+//! | `attempt` | one message to one next hop: attempt, connection, transaction, outcome |
+//! | `transfer` | the shell of `smtp::transaction` |
+//! | `connection`, `wire` | a connection whose greeting and EHLO are done, and the replies on it |
+//! | `pool` | connections that wait for the next message |
+//! | `verdict` | from what became of recipients to what the journal is told |
+//!
+//! Never: a transaction before its ATTEMPT is durable; a final dot without asking the queue; a recipient in two
+//! transactions at once.
+
+mod attempt;
+mod claims;
+mod connection;
+mod context;
+mod destination;
+mod dispatcher;
+mod plan;
+mod pool;
+mod transfer;
+mod verdict;
+mod wire;
+
+pub use context::DeliveryParts;
+pub use dispatcher::Delivery;

@@ -1,0 +1,343 @@
+//! One message to one next hop: claim, ATTEMPT, connection, transaction, OUTCOME.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use mail_model::{AttemptNumber, EnhancedStatus, Epoch, Moment, RecipientIndex, Reply};
+use queue_format::record::{MessageKey, OperateRecord, OutcomeRecord, Verb};
+use queue_store::{AppendError, ContentError, Refusal};
+use routing::{HostPort, NextHop};
+use schedule::{Outcome, Task};
+use smtp::transaction::{ConnectionState, RecipientResult};
+
+use super::connection::Connection;
+use super::context::{Context, Phase};
+use super::destination::Destination;
+use super::plan::{self, Work};
+use super::transfer::{Content, Ended, Transfer};
+use super::verdict::{Judge, Sentence};
+
+/// How long to wait after a failure that is our own.
+const OWN_FAILURE: Duration = Duration::from_secs(5);
+/// How long to wait until a record that found no space is written again.
+const FULL_WAIT: Duration = Duration::from_secs(1);
+/// A recipient without a route waits as after so many attempts: only a new configuration can help it.
+const NO_ROUTE_ATTEMPTS: u32 = 3;
+
+/// A task, with the connection of the worker that does it.
+pub(crate) struct Attempt<'a> {
+    pub(crate) context: &'a Arc<Context>,
+    pub(crate) connection: &'a mut Option<Connection>,
+}
+
+/// What a transaction came to.
+struct Tried {
+    results: Vec<(RecipientIndex, RecipientResult)>,
+    reach: Outcome,
+    /// The host that decided, if one did.
+    remote: Option<String>,
+    damage: Option<ContentError>,
+}
+
+impl Tried {
+    fn unreached(context: &Context, work: &Work, reply: &Reply) -> Self {
+        let reach = Outcome::Unreachable(context.random());
+        Self { results: deferred(&work.recipients, reply), reach, remote: None, damage: None }
+    }
+}
+
+impl Attempt<'_> {
+    /// Does `task`; answers what was learnt about its destination.
+    pub(crate) async fn carry_out(&mut self, task: &Task<Destination, MessageKey>) -> Outcome {
+        let Some(work) = plan::claim(self.context, task.item, &task.destination) else {
+            // Gone, or not due yet, or to be taken elsewhere by now.
+            self.context.notice(task.item);
+            return Outcome::Untried;
+        };
+        match &task.destination {
+            Destination::Hop(_) | Destination::NoRoute if task.expired => self.give_up(work).await,
+            Destination::Hop(hop) => self.deliver(work, &task.destination, hop).await,
+            Destination::NoRoute | Destination::Bounce => self.without_route(work).await,
+        }
+    }
+
+    /// The lifetime is over, and the destination has not been reached for long: not even tried.
+    async fn give_up(&mut self, work: Work) -> Outcome {
+        let never =
+            || Reply::local(451, EnhancedStatus::new(4, 4, 7), "the next host was not reached in time");
+        let reply = work.last_reply.clone().unwrap_or_else(never);
+        self.without_attempt(work, 1, &reply).await
+    }
+
+    async fn without_route(&mut self, work: Work) -> Outcome {
+        // RFC 3463 3.5: unable to route.
+        let reply = Reply::local(451, EnhancedStatus::new(4, 4, 4), "no route is known for this address");
+        self.without_attempt(work, NO_ROUTE_ATTEMPTS, &reply).await
+    }
+
+    async fn without_attempt(&mut self, work: Work, attempts: u32, reply: &Reply) -> Outcome {
+        let results = deferred(&work.recipients, reply);
+        let tried = Tried { results, reach: Outcome::Untried, remote: None, damage: None };
+        self.conclude(work, None, attempts, tried, self.context.clock.now()).await
+    }
+
+    async fn deliver(&mut self, work: Work, destination: &Destination, hop: &Arc<NextHop>) -> Outcome {
+        let began = self.context.clock.now();
+        let mut content = match self.content(work.key).await {
+            Ok(content) => content,
+            Err(ContentError::Damaged { segment, offset }) => {
+                self.hold(work, &ContentError::Damaged { segment, offset }).await;
+                return Outcome::Untried;
+            }
+            Err(ContentError::Unreadable { .. }) => return self.later(&work, destination),
+        };
+        let queue = &self.context.queue;
+        let attempt = queue.begin_attempt(
+            work.key,
+            work.recipients.clone(),
+            hop.to_string(),
+            self.context.clock.wall(),
+        );
+        let session = connected(self.context, self.connection.take(), hop);
+        // Nothing of the transaction is said before the attempt is durable; a greeting may be.
+        let (attempt, session) = tokio::join!(attempt, session);
+        let Ok(number) = attempt else {
+            *self.connection = session.ok();
+            return self.later(&work, destination);
+        };
+        let tried = match session {
+            Ok(session) => self.transact(&work, hop, session, &mut content).await,
+            Err(reply) => Tried::unreached(self.context, &work, &reply),
+        };
+        let attempt = Some((queue.epoch(), number));
+        let attempts = work.attempts.saturating_add(1);
+        self.conclude(work, attempt, attempts, tried, began).await
+    }
+
+    async fn content(&self, key: MessageKey) -> Result<Content, ContentError> {
+        let unreadable = || ContentError::Unreadable {
+            segment: mail_model::SegmentId::default(),
+            what: "gone".to_owned(),
+        };
+        let mut last = unreadable();
+        // Between the look into the books and the read a message may have moved to a younger segment.
+        for _ in 0..2 {
+            match Content::open(self.context.queue.content(key).ok_or_else(unreadable)?).await {
+                Err(error @ ContentError::Unreadable { .. }) => last = error,
+                done @ (Ok(_) | Err(ContentError::Damaged { .. })) => return done,
+            }
+        }
+        tracing::warn!(event = "delivery.unreadable", id = %self.context.queue.message_id(key), error = %last);
+        Err(last)
+    }
+
+    /// Gives the recipients back, to be tried again soon: the fault is ours.
+    fn later(&self, work: &Work, destination: &Destination) -> Outcome {
+        self.context.claims.release(work.key, &work.recipients);
+        if self.context.is_running() {
+            self.context.put_off(destination, work.key, OWN_FAILURE);
+        }
+        Outcome::Untried
+    }
+
+    async fn transact(
+        &mut self,
+        work: &Work,
+        hop: &Arc<NextHop>,
+        mut session: Connection,
+        content: &mut Content,
+    ) -> Tried {
+        let settings = self.context.settings.load_full();
+        let may_end = || {
+            self.context.queue.may_act().map_err(|refusal| {
+                Reply::local(451, EnhancedStatus::new(4, 3, 2), format!("not sent: {refusal}"))
+            })
+        };
+        loop {
+            let transfer = Transfer {
+                connection: &mut session,
+                timeouts: &settings.limits.send,
+                phase: self.context.phase.subscribe(),
+                may_end: &may_end,
+                out: BytesMut::new(),
+                heard: false,
+                damage: None,
+            };
+            let (completion, damage) = match transfer.run(&work.envelope, &work.recipients, content).await {
+                Ended::Done(completion) => (completion, None),
+                Ended::Damaged(error, completion) => (completion, Some(error)),
+                // It died while it waited: nobody's fault, and no attempt of its own.
+                Ended::Stale => match fresh(self.context, hop.hosts()).await {
+                    Ok(connection) => {
+                        session = connection;
+                        continue;
+                    }
+                    Err(reply) => return Tried::unreached(self.context, work, &reply),
+                },
+            };
+            let lost = completion.connection == ConnectionState::MustClose;
+            let nobody = completion.results.iter().all(|(_, r)| matches!(r, RecipientResult::Deferred(_)));
+            let ours = damage.is_some() || *self.context.phase.borrow() == Phase::Stopped;
+            if lost
+                && nobody
+                && !ours
+                && content.is_whole()
+                && let Ok(next) = fresh(self.context, after(hop, &session.host)).await
+            {
+                // It broke off before it took anything: the next host may do better.
+                session = next;
+                continue;
+            }
+            let reach = match (lost && nobody, ours) {
+                (true, false) => Outcome::Unreachable(self.context.random()),
+                (true, true) => Outcome::Untried,
+                (false, _) => Outcome::Reached,
+            };
+            let remote = Some(session.remote());
+            if !lost && session.may_serve() {
+                *self.connection = Some(session);
+            } else {
+                session.close();
+            }
+            return Tried { results: completion.results, reach, remote, damage };
+        }
+    }
+
+    /// Tells the journal, and whoever else wants to know.
+    async fn conclude(
+        &mut self,
+        work: Work,
+        attempt: Option<(Epoch, AttemptNumber)>,
+        attempts: u32,
+        tried: Tried,
+        began: Moment,
+    ) -> Outcome {
+        let context = self.context;
+        let policy = context.settings.load().retry;
+        let now = context.clock.wall();
+        let delay = policy.delay(attempts, context.random());
+        let judge = Judge { envelope: &work.envelope, received: work.received, now, policy, delay };
+        let sentence = judge.pass(tried.results);
+        log(context, &work, &sentence, tried.remote.as_deref(), began);
+        count(context, &sentence);
+        if let Some(remote) = &tried.remote {
+            let mut remotes = context.remotes.lock();
+            remotes.extend(sentence.owed.iter().map(|index| ((work.key, *index), remote.clone())));
+        }
+        let lazily = sentence.is_all_delivered();
+        let outcome = OutcomeRecord { message: work.key, attempt, at: now, groups: sentence.groups };
+        if lazily {
+            if context.queue.settle_lazily(outcome).await.is_ok() {
+                context.claims.settle(work.key, work.recipients);
+            }
+            if work.others {
+                context.notice(work.key);
+            }
+            return tried.reach;
+        }
+        // What is tried again is read from the books: they must know first.
+        if settle(context, outcome).await.is_ok() {
+            if let Some(error) = tried.damage {
+                self.hold(work, &error).await;
+                return tried.reach;
+            }
+            context.claims.release(work.key, &work.recipients);
+            context.notice(work.key);
+        }
+        tried.reach
+    }
+
+    /// Sets recipients aside whose content is damaged: a wrong byte is never delivered, and a person must look.
+    async fn hold(&self, work: Work, error: &ContentError) {
+        let context = self.context;
+        let id = context.queue.message_id(work.key);
+        tracing::error!(event = "delivery.held", %id, recipients = work.recipients.len(), %error);
+        let operate = OperateRecord {
+            message: work.key,
+            verb: Verb::Hold,
+            recipients: work.recipients.clone(),
+            at: context.clock.wall(),
+            by: "switch: the content is damaged".to_owned(),
+        };
+        if context.queue.operate(operate).await.is_ok() {
+            context.claims.release(work.key, &work.recipients);
+        }
+    }
+}
+
+/// A connection to `hop`: the worker's own, one that waits, or a new one.
+async fn connected(
+    context: &Context,
+    own: Option<Connection>,
+    hop: &Arc<NextHop>,
+) -> Result<Connection, Reply> {
+    let own = own.filter(Connection::is_quiet);
+    match own.or_else(|| context.pool.take(hop, context.clock.now())) {
+        Some(connection) => Ok(connection),
+        None => fresh(context, hop.hosts()).await,
+    }
+}
+
+/// The hosts that are tried when `host` failed.
+fn after<'a>(hop: &'a NextHop, host: &HostPort) -> &'a [HostPort] {
+    let position = hop.hosts().iter().position(|other| other == host);
+    position.and_then(|position| hop.hosts().get(position + 1..)).unwrap_or_default()
+}
+
+/// A new connection to the first of `hosts` that gives service. RFC 5321 5.1: the others are tried in order.
+async fn fresh(context: &Context, hosts: &[HostPort]) -> Result<Connection, Reply> {
+    let settings = context.settings.load_full();
+    let mut phase = context.phase.subscribe();
+    let stopped = || Reply::local(451, EnhancedStatus::new(4, 3, 2), "delivery was stopped");
+    let mut failure = stopped();
+    for host in hosts {
+        let opened = tokio::select! {
+            biased;
+            _ = phase.wait_for(|phase| *phase == Phase::Stopped) => return Err(stopped()),
+            opened = Connection::open(host, &settings.node.hostname, &settings.limits.send) => opened,
+        };
+        match opened {
+            Ok(connection) => return Ok(connection),
+            Err(reply) => failure = reply,
+        }
+    }
+    Err(failure)
+}
+
+fn deferred(recipients: &[RecipientIndex], reply: &Reply) -> Vec<(RecipientIndex, RecipientResult)> {
+    recipients.iter().map(|index| (*index, RecipientResult::Deferred(reply.clone()))).collect()
+}
+
+/// Writes an outcome. On a full disk it waits: until it is written the recipients stay claimed.
+async fn settle(context: &Context, outcome: OutcomeRecord) -> Result<(), Refusal> {
+    loop {
+        match context.queue.settle(outcome.clone()).await {
+            Err(Refusal::Full | Refusal::Append(AppendError::Full)) => tokio::time::sleep(FULL_WAIT).await,
+            done => return done,
+        }
+    }
+}
+
+fn count(context: &Context, sentence: &Sentence) {
+    context.counters.delivered.add(sentence.delivered);
+    context.counters.bounced.add(sentence.failed);
+    context.counters.deferred.add(sentence.deferred + sentence.in_doubt);
+}
+
+fn log(context: &Context, work: &Work, sentence: &Sentence, relay: Option<&str>, began: Moment) {
+    let to = work.recipients.first().and_then(|index| work.envelope.recipients.get(usize::from(*index)));
+    tracing::info!(
+        event = "delivery.attempt",
+        id = %context.queue.message_id(work.key),
+        to = %to.map(|recipient| recipient.address.to_string()).unwrap_or_default(),
+        relay = relay.unwrap_or("none"),
+        delivered = sentence.delivered,
+        deferred = sentence.deferred,
+        failed = sentence.failed,
+        in_doubt = sentence.in_doubt,
+        attempts = work.attempts + 1,
+        took_ms = context.clock.now().since(began).as_millis(),
+        reply = %sentence.first_reply().map(ToString::to_string).unwrap_or_default(),
+    );
+}

@@ -1,0 +1,240 @@
+//! The task that knows what is due, and the workers it starts.
+//!
+//! A worker is a task that does one item of a destination and goes on with the next as long as there is one, on the same
+//! connection. It ends when nothing is due there, or when others wait for its place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mail_model::{Moment, WallTime};
+use queue_format::record::{MessageKey, RecipientState};
+use schedule::{Outcome, Task};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::attempt::Attempt;
+use super::connection::Connection;
+use super::context::{Context, DeliveryParts, Phase};
+use super::destination::Destination;
+use super::plan;
+use crate::bounce;
+
+/// Messages looked up while the books are locked once.
+const LOOK_UP_MAX: usize = 64;
+/// How often claims and idle connections are looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// How long tasks may take to end once everything was stopped.
+const STOP_TIME: Duration = Duration::from_secs(5);
+/// How long to wait until a bounce that could not be queued is made again.
+const BOUNCE_RETRY: Duration = Duration::from_secs(5);
+
+/// Running delivery. Dropped, it stops.
+#[derive(Debug)]
+pub struct Delivery {
+    context: Arc<Context>,
+    dispatcher: parking_lot::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Delivery {
+    /// Starts to deliver what is in the queue, on the runtime of the caller. The queue must be active.
+    #[must_use]
+    pub fn start(parts: DeliveryParts) -> Self {
+        let (news, inbox) = mpsc::unbounded_channel();
+        let context = Arc::new(Context::new(parts, news));
+        let loaded = load(&context);
+        tracing::info!(event = "delivery.started", messages = loaded.len());
+        let dispatcher = Dispatcher { context: Arc::clone(&context), inbox, workers: JoinSet::new() };
+        let task = tokio::spawn(dispatcher.run(loaded));
+        Self { context, dispatcher: parking_lot::Mutex::new(Some(task)) }
+    }
+
+    /// Says that `key` is durable, or that an operator changed it. Never waits.
+    pub fn notice(&self, key: MessageKey) {
+        self.context.notice(key);
+    }
+
+    /// Begins nothing new, and waits for what runs. After `grace` connections are dropped before their final dot; what
+    /// was sent whole and not answered is in doubt.
+    pub async fn drain(&self, grace: Duration) {
+        self.context.phase.send_if_modified(|phase| {
+            let running = *phase == Phase::Running;
+            *phase = if running { Phase::Draining } else { *phase };
+            running
+        });
+        let Some(mut dispatcher) = self.dispatcher.lock().take() else { return };
+        if tokio::time::timeout(grace, &mut dispatcher).await.is_err() {
+            self.context.phase.send_replace(Phase::Stopped);
+            end(dispatcher).await;
+        }
+    }
+
+    /// Stops at once: every connection is closed, and no final dot is sent any more.
+    pub async fn stop(&self) {
+        self.context.phase.send_replace(Phase::Stopped);
+        let dispatcher = self.dispatcher.lock().take();
+        if let Some(dispatcher) = dispatcher {
+            end(dispatcher).await;
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        self.context.phase.send_replace(Phase::Stopped);
+    }
+}
+
+async fn end(mut dispatcher: JoinHandle<()>) {
+    if tokio::time::timeout(STOP_TIME, &mut dispatcher).await.is_err() {
+        // Its workers go with it. What they had not told the journal is in doubt for the next owner.
+        dispatcher.abort();
+    }
+}
+
+/// Every message with something to do, the one that is due first in front.
+fn load(context: &Context) -> Vec<MessageKey> {
+    let waits = |state| matches!(state, RecipientState::Queued | RecipientState::Owed(_));
+    let mut found: Vec<(WallTime, MessageKey)> = Vec::new();
+    context.queue.books(|books| {
+        found.extend(books.messages().filter_map(|(key, message)| {
+            let due = message.standings.iter().filter(|s| waits(s.state)).map(|s| s.due).min();
+            due.map(|due| (due, key))
+        }));
+    });
+    found.sort_unstable();
+    found.into_iter().map(|(_, key)| key).collect()
+}
+
+struct Dispatcher {
+    context: Arc<Context>,
+    inbox: mpsc::UnboundedReceiver<MessageKey>,
+    workers: JoinSet<()>,
+}
+
+impl Dispatcher {
+    async fn run(mut self, loaded: Vec<MessageKey>) {
+        let mut phase = self.context.phase.subscribe();
+        for keys in loaded.chunks(LOOK_UP_MAX) {
+            if !self.context.is_running() {
+                break;
+            }
+            self.enter(keys);
+            self.start_workers();
+            // Half a million messages are read without keeping everybody else waiting.
+            tokio::task::yield_now().await;
+        }
+        drop(loaded);
+        let mut swept = Moment(0);
+        let mut keys = Vec::with_capacity(LOOK_UP_MAX);
+        while self.context.is_running() {
+            self.enter(&keys);
+            keys.clear();
+            let now = self.context.clock.now();
+            let limits = self.context.settings.load().limits.concurrency;
+            self.context.schedule.lock().set_limits(limits);
+            self.start_workers();
+            if now.since(swept) >= TICK {
+                swept = now;
+                self.sweep(now);
+            }
+            let wait = self.wait(now);
+            tokio::select! {
+                _ = phase.wait_for(|phase| *phase != Phase::Running) => {}
+                _ = self.inbox.recv_many(&mut keys, LOOK_UP_MAX) => {}
+                () = self.context.wake.notified() => {}
+                Some(_) = self.workers.join_next() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        // What runs ends by itself, or because it is stopped.
+        while self.workers.join_next().await.is_some() {}
+        self.context.pool.clear();
+    }
+
+    /// Puts messages into the schedule.
+    fn enter(&self, keys: &[MessageKey]) {
+        if keys.is_empty() {
+            return;
+        }
+        let items = plan::scatter(&self.context, keys);
+        let mut schedule = self.context.schedule.lock();
+        for item in items {
+            schedule.add(&item.destination, item.key, item.due, item.expires);
+        }
+    }
+
+    fn start_workers(&mut self) {
+        let now = self.context.clock.now();
+        loop {
+            let task = self.context.schedule.lock().next(now);
+            let Some(task) = task else { return };
+            self.workers.spawn(work(Arc::clone(&self.context), task));
+        }
+    }
+
+    fn sweep(&self, now: Moment) {
+        self.context.pool.sweep(now);
+        if self.context.claims.are_settling() {
+            self.context.queue.books(|books| self.context.claims.sweep(books));
+        }
+    }
+
+    fn wait(&self, now: Moment) -> Duration {
+        let wake = self.context.schedule.lock().next_wake();
+        // Not less than a millisecond: a clock reads whole ones.
+        wake.map_or(TICK, |wake| wake.since(now).clamp(Duration::from_millis(1), TICK))
+    }
+}
+
+/// A worker.
+async fn work(context: Arc<Context>, first: Task<Destination, MessageKey>) {
+    let mut connection: Option<Connection> = None;
+    let mut next = Some(first);
+    let mut last = None;
+    while let Some(task) = next.take() {
+        let outcome = match &task.destination {
+            Destination::Bounce => report(&context, &task).await,
+            Destination::Hop(_) | Destination::NoRoute => {
+                Attempt { context: &context, connection: &mut connection }.carry_out(&task).await
+            }
+        };
+        let now = context.clock.now();
+        let mut schedule = context.schedule.lock();
+        schedule.finished(&task.destination, task.item, outcome, now);
+        if context.is_running() {
+            next = schedule.next_at(&task.destination, now);
+        }
+        last = Some(task.destination);
+    }
+    if let (Some(connection), Some(Destination::Hop(hop))) = (connection, last) {
+        context.pool.put(&hop, connection, context.clock.now());
+    }
+    context.wake.notify_one();
+}
+
+/// Makes the bounce that is owed for a message.
+async fn report(context: &Arc<Context>, task: &Task<Destination, MessageKey>) -> Outcome {
+    let settings = context.settings.load_full();
+    let remote = |index| context.remotes.lock().get(&(task.item, index)).cloned();
+    let made =
+        bounce::make(&context.queue, &settings.node.hostname, context.clock.wall(), task.item, &remote).await;
+    match made {
+        Ok(Some(bounce)) => {
+            let mut remotes = context.remotes.lock();
+            for index in bounce.recipients {
+                remotes.remove(&(task.item, index));
+            }
+            drop(remotes);
+            context.notice(bounce.key);
+            // There may be more than one bounce tells.
+            context.notice(task.item);
+        }
+        Ok(None) => {}
+        Err(refusal) => {
+            let id = context.queue.message_id(task.item);
+            tracing::warn!(event = "bounce.put_off", %id, error = %refusal);
+            context.put_off(&task.destination, task.item, BOUNCE_RETRY);
+        }
+    }
+    Outcome::Reached
+}

@@ -1,0 +1,113 @@
+//! SMTP in: listeners, a bound on connections, and a task for each session.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `admission` | how many connections there may be |
+//! | `parts` | what every session needs of the rest of the switch |
+//! | `conversation` | one connection, from greeting to close |
+//! | `upload` | one message on its way into the queue |
+//!
+//! Never answers 250 to a message unless the queue said that it is durable and this owner was not fenced.
+
+mod admission;
+mod conversation;
+mod parts;
+mod upload;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+pub(crate) use self::parts::{Parts, Phase};
+
+use self::admission::{Admission, Crowded};
+use self::conversation::Conversation;
+
+/// Connections the kernel holds for us until we take them.
+const BACKLOG: i32 = 1024;
+/// The pause after a failed accept (out of file descriptors): long enough not to spin, short enough to recover.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Opens a listening socket. Clients wait in its backlog until [`Intake::listen`].
+pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    // A restarted switch must not wait for the connections of its predecessor to be forgotten.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// All sessions of all listeners.
+#[derive(Debug, Clone)]
+pub(crate) struct Intake {
+    parts: Arc<Parts>,
+    admission: Arc<Admission>,
+}
+
+impl Intake {
+    /// Without a listener yet.
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self { parts: Arc::new(parts), admission: Arc::new(Admission::default()) }
+    }
+
+    /// Takes connections of `listener` until the program ends. Within a tokio runtime.
+    pub(crate) fn listen(&self, listener: StdListener) -> io::Result<()> {
+        let listener = TcpListener::from_std(listener)?;
+        let address = listener.local_addr()?;
+        tracing::info!(event = "intake.listening", %address);
+        let intake = self.clone();
+        tokio::spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, peer)) => intake.take(stream, peer),
+                    Err(error) => {
+                        tracing::warn!(event = "intake.accept_failed", %address, %error);
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn take(&self, stream: TcpStream, peer: SocketAddr) {
+        let settings = self.parts.settings.load();
+        // An IPv4 client of a listener on `[::]` is the same client.
+        let client = peer.ip().to_canonical();
+        match self.admission.enter(client, &settings.limits) {
+            Ok(place) => {
+                let parts = Arc::clone(&self.parts);
+                tokio::spawn(async move {
+                    Conversation::new(stream, client, parts).run().await;
+                    drop(place);
+                });
+            }
+            Err(crowded) => {
+                let (scope, line) = match crowded {
+                    Crowded::All => ("all", &b"421 4.3.2 too many connections, try again later\r\n"[..]),
+                    Crowded::Client => {
+                        ("client", &b"421 4.7.0 too many connections from you, try again later\r\n"[..])
+                    }
+                };
+                // A fresh socket has room for a line, so nothing is waited for and no task is spent on it.
+                let told = SockRef::from(&stream).send(line).is_ok();
+                tracing::info!(event = "intake.turned_away", %client, scope, told);
+            }
+        }
+    }
+
+    /// Open connections.
+    pub(crate) fn connections(&self) -> usize {
+        self.admission.open()
+    }
+
+    /// Returns when no connection is open.
+    pub(crate) async fn finished(&self) {
+        self.admission.empty().await;
+    }
+}

@@ -1,0 +1,289 @@
+//! One connection of a client: the shell around `smtp::session::Session`. It owns the socket and the buffer, answers the
+//! session's questions, and waits for bytes, for the session's deadline and for its own orders at once.
+//!
+//! It reads nothing while a question is open, so a slow disk slows the client down and fills no memory.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use mail_model::{EnhancedStatus, Recipient, Reply};
+use message::Received;
+use queue_format::record::{MessageKey, encode_envelope};
+use smtp::session::{AbortReason, Action, Event, Greeting, MessageStart, Session, Storage, Verdict};
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::parts::{Parts, Phase};
+use super::upload::{self, Heading, NotStored, Upload};
+
+/// Bytes asked for with one read while commands are awaited, and while a message is.
+const READ_COMMANDS: usize = 4 << 10;
+const READ_CONTENT: usize = 64 << 10;
+/// How long a client has to read our last reply and to close, and how much it may still say.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 256 << 10;
+
+/// A connection and what is under way on it.
+#[derive(Debug)]
+pub(crate) struct Conversation {
+    stream: TcpStream,
+    client: IpAddr,
+    parts: Arc<Parts>,
+    phase: watch::Receiver<Phase>,
+    session: Session,
+    /// The longest a client may take to read a reply.
+    patience: Duration,
+    input: BytesMut,
+    actions: Vec<Action>,
+    upload: Option<Upload>,
+    /// Accepted messages whose 250 is not written yet.
+    unreplied: Vec<MessageKey>,
+    /// A 421 was said that the session does not know of: close after it is written.
+    hang_up: bool,
+}
+
+impl Conversation {
+    /// A conversation on a fresh connection.
+    pub(crate) fn new(stream: TcpStream, client: IpAddr, parts: Arc<Parts>) -> Self {
+        let config = parts.settings.load().limits.session.clone();
+        Self {
+            stream,
+            client,
+            phase: parts.phase.clone(),
+            patience: Duration::from_millis(config.limits.command_ms),
+            session: Session::new(config, parts.clock.now()),
+            input: BytesMut::new(),
+            actions: Vec::new(),
+            upload: None,
+            unreplied: Vec::new(),
+            hang_up: false,
+            parts,
+        }
+    }
+
+    /// Converses until either side closes.
+    pub(crate) async fn run(mut self) {
+        if let Err(error) = self.converse().await {
+            tracing::debug!(event = "session.cut", client = %self.client, %error);
+        }
+        if let Some(upload) = self.upload.take() {
+            upload.abandon(&self.parts.queue);
+        }
+        self.linger().await;
+    }
+
+    async fn converse(&mut self) -> io::Result<()> {
+        self.stream.set_nodelay(true)?;
+        self.hear_early_talk().await?;
+        let greeting = if self.parts.gate.is_open() { Greeting::Ready } else { Greeting::NotReady };
+        let mut event = Event::Greet(greeting);
+        loop {
+            self.session.step(self.parts.clock.now(), event, &mut self.input, &mut self.actions);
+            let answer = self.carry_out().await?;
+            if self.session.is_closed() {
+                return Ok(());
+            }
+            event = match answer {
+                Some(answer) => answer,
+                None if self.hang_up => return Ok(()),
+                None => self.next_event().await,
+            };
+        }
+    }
+
+    /// RFC 5321 4.3.1: a client waits for the greeting. What is here before it was said too early.
+    async fn hear_early_talk(&mut self) -> io::Result<()> {
+        let mut byte = [MaybeUninit::uninit()];
+        // tokio does not know yet whether the socket can be read, so the kernel is asked.
+        let heard = SockRef::from(&self.stream).peek(&mut byte).is_ok_and(|count| count > 0);
+        if heard {
+            self.input.reserve(READ_COMMANDS);
+            self.stream.read_buf(&mut self.input).await?;
+        }
+        Ok(())
+    }
+
+    async fn next_event(&mut self) -> Event {
+        let size = if self.upload.is_some() { READ_CONTENT } else { READ_COMMANDS };
+        if self.input.is_empty() && self.upload.is_none() && self.input.capacity() > READ_CONTENT {
+            // A large buffer is for a message, not for a client that thinks.
+            self.input = BytesMut::new();
+        }
+        loop {
+            match *self.phase.borrow_and_update() {
+                Phase::Closing => return Event::Shutdown,
+                Phase::Finishing if self.session.is_idle() => return Event::Shutdown,
+                Phase::Finishing | Phase::Open => {}
+            }
+            let left = self.session.deadline().map(|deadline| deadline.since(self.parts.clock.now()));
+            self.input.reserve(size);
+            tokio::select! {
+                biased;
+                read = self.stream.read_buf(&mut self.input) => return match read {
+                    Ok(0) | Err(_) => Event::EndOfInput,
+                    Ok(_) => Event::Input,
+                },
+                changed = self.phase.changed() => if changed.is_err() { return Event::Shutdown },
+                () = sleep(left.unwrap_or(self.patience)) => return Event::DeadlineReached,
+            }
+        }
+    }
+
+    /// Does what the session said, in its order. The answer to its question, if it has one.
+    async fn carry_out(&mut self) -> io::Result<Option<Event>> {
+        let mut answer = None;
+        let mut actions = std::mem::take(&mut self.actions);
+        for action in actions.drain(..) {
+            match action {
+                Action::Send(bytes) => self.send(&bytes).await?,
+                Action::CheckSender(request) => {
+                    answer = Some(Event::Sender(self.admit(request.size.unwrap_or(0))));
+                }
+                Action::CheckRecipient(recipient) => answer = Some(Event::Recipient(self.judge(&recipient))),
+                Action::BeginMessage(start) => answer = Some(Event::Message(self.begin(&start))),
+                Action::Body(bytes) => {
+                    if let Some(upload) = &mut self.upload {
+                        upload.take(&self.parts.queue, &bytes).await;
+                    }
+                }
+                Action::EndOfMessage => answer = Some(Event::Stored(self.store().await?)),
+                Action::AbortMessage(reason) => self.abort(reason),
+                Action::Close => {}
+            }
+        }
+        self.actions = actions;
+        Ok(answer)
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match timeout(self.patience, self.stream.write_all(bytes)).await {
+            Ok(written) => written?,
+            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+        }
+        // Replies leave in order, so whatever was accepted before this write has its 250 now.
+        for key in self.unreplied.drain(..) {
+            self.parts.queue.replied(key);
+        }
+        Ok(())
+    }
+
+    /// Whether there is room for a message of this size, at MAIL (RFC 1870 6.1) and again when the content comes.
+    fn admit(&self, size: u64) -> Verdict {
+        match self.parts.queue.admit(size) {
+            Ok(()) => Verdict::Accept,
+            Err(refusal) => {
+                let mut reply = upload::reply(&refusal);
+                if reply.code == 421 {
+                    // The session goes on, so it is no 421 yet: the order to close comes by its own way.
+                    reply.code = 451;
+                }
+                Verdict::Refuse(reply)
+            }
+        }
+    }
+
+    fn judge(&self, recipient: &Recipient) -> Verdict {
+        if self.parts.settings.load().relay.judge(self.client, &recipient.address).allows() {
+            return Verdict::Accept;
+        }
+        self.parts.counters.refused.add(1);
+        tracing::info!(event = "relay.denied", client = %self.client, to = %recipient.address);
+        Verdict::Refuse(Reply::local(550, EnhancedStatus::new(5, 7, 1), "relaying denied"))
+    }
+
+    fn begin(&mut self, start: &MessageStart) -> Verdict {
+        let verdict = self.admit(start.size.unwrap_or(0));
+        if matches!(verdict, Verdict::Refuse(_)) {
+            return verdict;
+        }
+        let settings = self.parts.settings.load();
+        let key = self.parts.queue.next_key();
+        let at = self.parts.clock.wall();
+        let field = Received {
+            helo: &start.client_name,
+            client: self.client,
+            by: &settings.limits.session.hostname,
+            with: start.protocol,
+            id: &self.parts.queue.message_id(key).to_string(),
+            at,
+        }
+        .to_string();
+        let heading = Heading {
+            key,
+            received: at,
+            from: start.envelope.reverse_path.to_string(),
+            recipients: start.envelope.recipients.len(),
+            origin: format!("client {} helo {}", self.client, start.client_name),
+            envelope: encode_envelope(&start.envelope),
+        };
+        self.upload = Some(Upload::begin(heading, &field, settings.limits.hops));
+        Verdict::Accept
+    }
+
+    async fn store(&mut self) -> io::Result<Storage> {
+        let Some(upload) = self.upload.take() else {
+            let reply = Reply::local(451, EnhancedStatus::new(4, 3, 0), "local error");
+            return Ok(Storage::Refused(reply));
+        };
+        let (heading, size, client) = (upload.heading(), upload.size(), self.client);
+        let (key, recipients, from) = (heading.key, heading.recipients, heading.from.clone());
+        let id = self.parts.queue.message_id(key);
+        match upload.finish(&self.parts.queue).await {
+            Ok(()) => {
+                (self.parts.notice)(key);
+                self.parts.counters.accepted.add(1);
+                self.unreplied.push(key);
+                tracing::info!(event = "message.accepted", %id, %client, from, recipients, size);
+                Ok(Storage::Stored(id.to_string()))
+            }
+            Err(NotStored::Unsettled) => {
+                tracing::info!(event = "message.unsettled", %id, %client, from, recipients, size);
+                Err(io::Error::other("nobody here knows whether the message was stored"))
+            }
+            Err(NotStored::Refused(reply)) => {
+                tracing::info!(event = "message.refused", %id, %client, from, recipients, size, %reply);
+                if reply.code == 421 {
+                    // What else the client has sent is not answered: 421 is the last reply.
+                    self.hang_up = true;
+                    self.input.clear();
+                }
+                Ok(Storage::Refused(reply))
+            }
+        }
+    }
+
+    fn abort(&mut self, reason: AbortReason) {
+        if let Some(upload) = self.upload.take() {
+            upload.abandon(&self.parts.queue);
+            tracing::info!(event = "message.aborted", client = %self.client, size = upload.size(), ?reason);
+        }
+    }
+
+    /// Closes so that our last reply arrives: a socket closed over unread bytes would send a reset, and the client would
+    /// drop what it had not read.
+    async fn linger(mut self) {
+        if self.stream.shutdown().await.is_err() {
+            return;
+        }
+        self.input = BytesMut::with_capacity(READ_COMMANDS);
+        let drained = async {
+            let mut dropped = 0;
+            while dropped < LINGER_BYTES_MAX {
+                self.input.clear();
+                match self.stream.read_buf(&mut self.input).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(count) => dropped += count,
+                }
+            }
+        };
+        // The client had its time, whether it closed or not.
+        timeout(LINGER, drained).await.ok();
+    }
+}

@@ -1,0 +1,51 @@
+//! What every session needs of the rest of the switch.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use mail_model::Clock;
+use queue_format::record::MessageKey;
+use queue_store::Queue;
+use settings::Settings;
+use tokio::sync::watch;
+
+use crate::counters::Counters;
+use crate::readiness::Gate;
+
+/// What sessions are to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Go on.
+    Open,
+    /// Close when between messages.
+    Finishing,
+    /// Close now; a message whose end has come is still answered.
+    Closing,
+}
+
+/// Tells delivery of a message that is durable. Cheap, never waits.
+pub(crate) type Notice = Arc<dyn Fn(MessageKey) + Send + Sync>;
+
+/// The parts.
+pub(crate) struct Parts {
+    /// Where messages go.
+    pub(crate) queue: Queue,
+    /// The configuration in use.
+    pub(crate) settings: Arc<ArcSwap<Settings>>,
+    /// The clock.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// What was done.
+    pub(crate) counters: Arc<Counters>,
+    /// Whether new mail is taken.
+    pub(crate) gate: Arc<Gate>,
+    /// Who is told of new mail.
+    pub(crate) notice: Notice,
+    /// What sessions are to do.
+    pub(crate) phase: watch::Receiver<Phase>,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("queue", self.queue.id()).finish_non_exhaustive()
+    }
+}

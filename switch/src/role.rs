@@ -1,0 +1,177 @@
+//! The wiring: everything a switch is made of is built here, once, and handed down.
+//!
+//! A **primary** owns its node's queue, listens, and answers health probes. A **secondary** owns the queue of another node
+//! for a while: it delivers and listens nowhere. Both answer on a control socket named after the queue.
+
+mod lifecycle;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
+use cluster::instance::Order;
+use control::Server;
+use control::switch::Request;
+use daemon_kit::signals::Signals;
+use daemon_kit::{SystemClock, boot_id, instance_id};
+use mail_model::{Clock, InstanceId, QueueId, Role};
+use queue_store::{Queue, QueueOptions};
+use settings::Settings;
+use tokio::sync::{mpsc, watch};
+
+use self::lifecycle::Lifecycle;
+use crate::admin::Admin;
+use crate::counters::Counters;
+use crate::delivery::Delivery;
+use crate::health;
+use crate::intake::{self, Intake, Parts, Phase};
+use crate::readiness::Gate;
+use crate::reload::{Reloader, Watch};
+
+/// What the command line and the configuration say.
+#[derive(Debug)]
+pub(crate) struct Start {
+    /// The configuration file.
+    pub(crate) file: PathBuf,
+    /// What it says.
+    pub(crate) settings: Settings,
+    /// The queue to own.
+    pub(crate) queue: QueueId,
+    /// At home or not.
+    pub(crate) role: Role,
+    /// For a secondary: what it was told.
+    pub(crate) order: Option<Order>,
+}
+
+/// Runs a switch to its end. The exit code.
+pub(crate) async fn run(start: Start) -> Result<u8> {
+    let signals = Signals::listen().context("cannot listen for signals")?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let instance = instance_id();
+    let state_dir = start.settings.node.state_dir.clone();
+    std::fs::create_dir_all(&state_dir)
+        .with_context(|| format!("cannot make node.state_dir {}", state_dir.display()))?;
+
+    // Whatever can be refused is tried before the queue is claimed.
+    let server = Server::bind(&control::paths::switch(&state_dir, &start.queue))?;
+    let doors = Doors::open(&start)?;
+    let options = queue_options(&start, instance, &clock)?;
+    if start.role == Role::Primary {
+        // A secondary makes no directory: a queue that is not there is on a disk that is not mounted.
+        std::fs::create_dir_all(&options.dir)
+            .with_context(|| format!("cannot make the queue directory {}", options.dir.display()))?;
+    }
+    let queue = Queue::open(options)?;
+
+    let settings = Arc::new(ArcSwap::from_pointee(start.settings));
+    let counters = Arc::new(Counters::default());
+    let gate = Arc::new(Gate::new(queue.clone(), start.role));
+    let delivery: Arc<OnceLock<Delivery>> = Arc::default();
+    let noticed = Arc::clone(&delivery);
+    let (phase, phases) = watch::channel(Phase::Open);
+    let intake = (start.role == Role::Primary).then(|| {
+        Intake::new(Parts {
+            queue: queue.clone(),
+            settings: Arc::clone(&settings),
+            clock: Arc::clone(&clock),
+            counters: Arc::clone(&counters),
+            gate: Arc::clone(&gate),
+            // No mail is taken before delivery was started, and it begins with what is in the queue by then.
+            notice: Arc::new(move |key| {
+                if let Some(delivery) = noticed.get() {
+                    delivery.notice(key);
+                }
+            }),
+            phase: phases,
+        })
+    });
+    let (orders, order) = mpsc::channel(1);
+    let reloader = Arc::new(Reloader::new(start.file.clone(), Arc::clone(&settings)));
+    let admin = Arc::new(Admin {
+        queue: queue.clone(),
+        role: start.role,
+        instance,
+        settings,
+        clock,
+        counters,
+        gate: Arc::clone(&gate),
+        intake: intake.clone(),
+        reloader: Arc::clone(&reloader),
+        orders,
+    });
+
+    doors.serve(intake.as_ref(), &admin)?;
+    let asked = Arc::clone(&admin);
+    let serving = tokio::spawn(server.serve(move |request: Request| {
+        let admin = Arc::clone(&asked);
+        async move { admin.answer(request).await }
+    }));
+    let watch = Watch::start(&start.file);
+    let lifecycle = Lifecycle { queue, role: start.role, gate, intake, delivery, admin, reloader, phase };
+    let code = lifecycle.run(signals, order, watch).await;
+    // Ended here and waited for, so that the socket's file goes.
+    serving.abort();
+    serving.await.ok();
+    Ok(code)
+}
+
+fn queue_options(start: &Start, instance: InstanceId, clock: &Arc<dyn Clock>) -> Result<QueueOptions> {
+    let settings = &start.settings;
+    Ok(QueueOptions {
+        dir: settings.queue.dir.join(start.queue.as_str()),
+        cluster: settings.cluster.id.clone(),
+        queue: start.queue.clone(),
+        owner: settings.node.id.clone(),
+        instance,
+        boot: boot_id().context("cannot tell this boot from others")?,
+        role: start.role,
+        order: start.order,
+        timers: settings.cluster.timers,
+        segment_size: settings.queue.segment_size,
+        free_space_reserve: settings.queue.free_space_reserve,
+        clock: Arc::clone(clock),
+    })
+}
+
+/// The sockets that clients and load balancers reach. Opened at once, so that a balancer sees 421 and 503 while the queue
+/// is being taken.
+struct Doors {
+    smtp: Vec<std::net::TcpListener>,
+    health: Option<std::net::TcpListener>,
+}
+
+impl Doors {
+    fn open(start: &Start) -> Result<Self> {
+        if start.role == Role::Secondary {
+            return Ok(Self { smtp: Vec::new(), health: None });
+        }
+        let bind = |key: &str, address: SocketAddr| {
+            intake::bind(address).with_context(|| {
+                format!("cannot listen on {address} ({key}); stop what listens there, or change {key}")
+            })
+        };
+        let settings = &start.settings;
+        let smtp = settings.listeners.iter().map(|listener| bind("listeners", listener.address));
+        Ok(Self {
+            smtp: smtp.collect::<Result<_>>()?,
+            health: settings.health.map(|address| bind("health.address", address)).transpose()?,
+        })
+    }
+
+    fn serve(self, intake: Option<&Intake>, admin: &Arc<Admin>) -> Result<()> {
+        if let Some(listener) = self.health {
+            let listener =
+                tokio::net::TcpListener::from_std(listener).context("cannot serve health probes")?;
+            let asked = Arc::clone(admin);
+            tokio::spawn(health::serve(listener, Arc::new(move || asked.report())));
+        }
+        if let Some(intake) = intake {
+            for listener in self.smtp {
+                intake.listen(listener).context("cannot serve SMTP")?;
+            }
+        }
+        Ok(())
+    }
+}

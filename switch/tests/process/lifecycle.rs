@@ -1,0 +1,221 @@
+//! From waiting for the queue to giving it up, and losing it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cluster::instance::{Order, State};
+use control::switch::{Answer, Request};
+use mail_model::{Envelope, Epoch, LeaseState, Reason, Recipient, ReversePath};
+use queue_format::books::Books;
+use queue_format::record::{Content, MessageRecord, encode_envelope};
+use queue_store::Queue;
+use queue_store::inspect::top_lease;
+use rustix::process::Signal;
+
+use crate::site::{Config, Running, Site, begin, clock, key, say, until};
+
+async fn active(queue: &Queue) {
+    tokio::time::timeout(crate::site::PATIENCE, queue.state().wait_for(|state| *state == State::Active))
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+/// Epoch and last word of the top lease.
+fn lease(site: &Site) -> (u64, LeaseState) {
+    let (claim, renewal) = top_lease(&site.queue_dir()).unwrap().unwrap();
+    (claim.epoch.0, renewal.unwrap().state)
+}
+
+#[tokio::test]
+async fn until_the_queue_comes_home_clients_get_421_and_probes_503() {
+    let site = Site::new(&Config::default());
+    let elsewhere = site.open_elsewhere(None);
+    active(&elsewhere).await;
+    let _switch = site.start();
+    until("it answers probes", || site.probe().starts_with("HTTP/1.1 503")).await;
+    assert!(site.probe().contains("\"not_ready\"") && site.probe().contains("INIT"), "{}", site.probe());
+    let (mut client, greeting) = site.connect().await;
+    assert!(greeting.code == 421 && greeting.text().starts_with("4.3.2"), "{greeting:?}");
+    client.closed().await.unwrap();
+    let status = site.status().await;
+    assert_eq!((status.state.as_str(), status.ready, status.epoch), ("INIT", false, Epoch(0)));
+    assert!(status.reasons[0].contains("another owner"), "{:?}", status.reasons);
+
+    elsewhere.release().await;
+    until("the queue is home", || site.probe().starts_with("HTTP/1.1 200")).await;
+    let (_, greeting) = site.connect().await;
+    assert_eq!(greeting.code, 220);
+    assert_eq!(lease(&site), (2, LeaseState::Active));
+}
+
+#[tokio::test]
+async fn a_switch_that_waits_for_its_queue_ends_on_sigterm_and_claims_nothing() {
+    let site = Site::new(&Config::default());
+    let elsewhere = site.open_elsewhere(None);
+    active(&elsewhere).await;
+    let mut switch = site.start();
+    until("it answers probes", || site.probe().contains("INIT")).await;
+    switch.signal(Signal::TERM);
+    assert_eq!(switch.ended().await, 0);
+    assert_eq!(lease(&site), (1, LeaseState::Active));
+    elsewhere.release().await;
+}
+
+#[tokio::test]
+async fn sigterm_finishes_sessions_releases_the_queue_and_ends_with_0() {
+    let site = Site::new(&Config::default());
+    let mut switch = site.start_ready().await;
+    let (mut idle, mut busy) = (site.client().await, site.client().await);
+    begin(&mut busy).await;
+    switch.signal(Signal::TERM);
+    let reply = idle.reply().await.unwrap();
+    assert!(reply.code == 421 && reply.text().starts_with("4.3.2"), "{reply:?}");
+    idle.closed().await.unwrap();
+    assert!(site.probe().starts_with("HTTP/1.1 503"), "{}", site.probe());
+    let (_, greeting) = site.connect().await;
+    assert_eq!(greeting.code, 421, "no new client is taken");
+
+    busy.send("this one may finish\r\n.\r\n").await.unwrap();
+    let accepted = busy.reply().await.unwrap();
+    assert_eq!(accepted.code, 250);
+    assert_eq!(busy.reply().await.unwrap().code, 421);
+    busy.closed().await.unwrap();
+    assert_eq!(switch.ended().await, 0);
+    assert_eq!(lease(&site), (1, LeaseState::Released));
+    let found = site.inspect();
+    assert!(found.replay.books.is_clean() && found.replay.books.message(key(accepted.text())).is_some());
+}
+
+#[tokio::test]
+async fn a_second_sigterm_ends_at_once() {
+    let site = Site::new(&Config::default());
+    let mut switch = site.start_ready().await;
+    let mut client = site.client().await;
+    begin(&mut client).await;
+    switch.signal(Signal::TERM);
+    until("it drains", || switch.log().contains("switch.draining")).await;
+    switch.signal(Signal::TERM);
+    assert_eq!(switch.ended().await, 0);
+    assert!(switch.log().contains("switch.ended_at_once"));
+    assert_eq!(lease(&site), (1, LeaseState::Active), "nothing was released");
+}
+
+#[tokio::test]
+async fn a_frozen_switch_whose_queue_was_taken_says_no_250_and_ends_with_75() {
+    let site = Site::new(&Config::default());
+    let mut switch = site.start_ready().await;
+    let (mut client, mut open) = (site.client().await, site.client().await);
+    begin(&mut client).await;
+    begin(&mut open).await;
+    client.send("sent before the freeze, ").await.unwrap();
+    switch.freeze().await;
+    client.send("and ended within it\r\n.\r\n").await.unwrap();
+    let taker = site.open_elsewhere(Some(Order { expected: Epoch(1), reason: Reason::Expired }));
+    active(&taker).await;
+    assert_eq!(taker.books(Books::len), Some(0));
+
+    switch.signal(Signal::CONT);
+    // It may say 421 or nothing at all, but it never says 250.
+    if let Ok(reply) = client.reply().await {
+        assert!(reply.code == 421, "{reply:?}");
+    }
+    if let Ok(reply) = open.reply().await {
+        assert!(reply.code == 421, "{reply:?}");
+    }
+    assert_eq!(switch.ended().await, 75);
+    assert!(switch.log().contains("state=FENCED"), "{}", switch.log());
+    taker.release().await;
+    let found = site.inspect();
+    assert_eq!((found.replay.books.len(), found.replay.faults), (0, vec![]));
+}
+
+#[tokio::test]
+async fn new_mail_is_refused_with_452_while_the_disk_is_full_and_taken_when_it_is_not() {
+    let probe = tempfile::tempdir().unwrap();
+    let free = rustix::fs::statvfs(probe.path()).unwrap();
+    // With less than this free it counts as full; the file below takes it under that.
+    let reserve = (free.f_bavail * free.f_frsize - (2 << 30)) >> 20;
+    let site = Site::new(&Config { queue: format!("free_space_reserve: {reserve}MiB"), ..Config::default() });
+    let _switch = site.start_ready().await;
+    let mut client = site.client().await;
+    assert_eq!(say(&mut client, "MAIL FROM:<a@client.test>").await.code, 250);
+    assert_eq!(say(&mut client, "RCPT TO:<b@example.test>").await.code, 250);
+
+    let ballast = site.path().join("ballast");
+    let file = std::fs::File::create(&ballast).unwrap();
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 4 << 30).unwrap();
+    until("it is seen that the disk is full", || site.probe().contains("not enough free space")).await;
+    let reply = say(&mut client, "DATA").await;
+    assert!(reply.code == 452 && reply.text().starts_with("4.3.1"), "{reply:?}");
+    assert_eq!(say(&mut client, "MAIL FROM:<a@client.test>").await.code, 452);
+
+    drop(file);
+    std::fs::remove_file(&ballast).unwrap();
+    until("there is space again", || site.probe().starts_with("HTTP/1.1 200")).await;
+    begin(&mut client).await;
+    client.send("now there is room\r\n.\r\n").await.unwrap();
+    assert_eq!(client.reply().await.unwrap().code, 250);
+}
+
+/// Makes this site node b of a cluster in which a is dead, with one message in a's queue.
+async fn orphan(site: &Site) {
+    let text = std::fs::read_to_string(site.config_file()).unwrap();
+    let cluster = "cluster:\n  id: demo\n  key_file: cluster.key\n  nodes:\n\
+                   \x20   - { id: a, heartbeat: [127.0.0.1:7101], control: 127.0.0.1:7201 }\n\
+                   \x20   - { id: b, heartbeat: [127.0.0.1:7102], control: 127.0.0.1:7202 }\n\
+                   node:\n  id: b\n";
+    let text = text.replace("cluster:\n  id: demo\nnode:\n  id: a\n", cluster);
+    std::fs::write(site.config_file(), text).unwrap();
+    std::fs::write(site.path().join("cluster.key"), "x").unwrap();
+    let queue = site.open_elsewhere(None);
+    active(&queue).await;
+    let mut envelope = Envelope::from_sender(ReversePath::Null);
+    envelope.recipients.push(Recipient::plain(mail_model::Mailbox::parse_stored("b@example.test").unwrap()));
+    let record = MessageRecord {
+        key: queue.next_key(),
+        received: clock().wall(),
+        size: 4,
+        origin: "test".into(),
+        envelope: encode_envelope(&envelope),
+        content: Content::Inline,
+        settles: None,
+    };
+    queue.accept(record, Bytes::from_static(b"hi\r\n")).await.unwrap();
+    queue.release().await;
+}
+
+fn secondary(site: &Site, epoch: &str) -> Running {
+    let config = site.config_file();
+    let config = config.to_str().unwrap();
+    let take = ["--queue", "a", "--secondary", "--expected-epoch", epoch, "--reason", "expired"];
+    site.run(&[&["run", "--config", config], &take[..]].concat())
+}
+
+#[tokio::test]
+async fn a_secondary_listens_nowhere_and_gives_the_queue_back_on_order() {
+    let site = Site::new(&Config::default());
+    orphan(&site).await;
+    let mut switch = secondary(&site, "1");
+    until("it has the queue", || switch.log().contains("switch.active queue=a epoch=2 role=secondary")).await;
+    let status = site.status().await;
+    assert_eq!((status.state.as_str(), status.ready, status.queued_messages), ("ACTIVE", false, 1));
+    assert!(std::net::TcpStream::connect(site.smtp).is_err() && site.probe().is_empty());
+
+    let grace_ms = u64::try_from(Duration::from_secs(5).as_millis()).unwrap();
+    let answer = site.ask(Request::Drain { grace_ms }).await.unwrap();
+    assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
+    assert_eq!(switch.ended().await, 0);
+    assert_eq!(lease(&site), (2, LeaseState::Released));
+    assert_eq!(site.inspect().replay.books.len(), 1);
+}
+
+#[tokio::test]
+async fn a_secondary_that_comes_too_late_takes_nothing_and_ends_with_75() {
+    let site = Site::new(&Config::default());
+    orphan(&site).await;
+    let mut switch = secondary(&site, "7");
+    assert_eq!(switch.ended().await, 75);
+    assert!(switch.log().contains("switch.gave_up"), "{}", switch.log());
+    assert_eq!(lease(&site), (1, LeaseState::Released));
+}

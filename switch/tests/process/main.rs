@@ -1,0 +1,12 @@
+//! The switch as a program: real processes, real sockets, real files.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by it, in its helpers too")]
+
+mod accept;
+mod command_line;
+mod lifecycle;
+mod memory;
+mod relay;
+mod relay_through;
+mod reload;
+mod site;
