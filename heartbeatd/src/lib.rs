@@ -1,1 +1,31 @@
 //! The cluster program: watches the peers, takes over their queues, hands them back.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `run` | a run of the program |
+//! | `node` | the loop's body: what comes in, the machines, what they say |
+//! | `answer` | operators' questions and orders |
+//! | `link` | heartbeats |
+//! | `observe` | leases, and the probe of the storage |
+//! | `launch` | the switches this program starts |
+//! | `own` | the own primary, asked |
+//! | `records` | decisions with their evidence |
+//! | `admin`, `agent` | the control socket, and HAProxy's agent-check |
+//! | `plan` | what is needed of the configuration |
+//!
+//! It never touches mail, and is no part of the safety of the protocol: without it mail flows on, unprotected.
+
+mod admin;
+mod agent;
+mod answer;
+mod cli;
+mod launch;
+mod link;
+mod node;
+mod observe;
+mod own;
+mod plan;
+mod records;
+mod run;
+
+pub use cli::main;

@@ -1,0 +1,7 @@
+//! heartbeatd.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    heartbeatd::main()
+}

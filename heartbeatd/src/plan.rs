@@ -1,0 +1,105 @@
+//! What this program needs of the configuration, with the key read and the program found.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use cluster::Timers;
+use cluster::heartbeat::{ClusterKey, parse_key};
+use mail_model::{NodeId, QueueId};
+use settings::{Settings, Storage};
+
+/// A node as heartbeats reach it.
+#[derive(Debug, Clone)]
+pub(crate) struct PeerPlan {
+    pub(crate) id: NodeId,
+    /// Its address on each path.
+    pub(crate) addresses: Vec<SocketAddr>,
+}
+
+/// The plan.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) config: PathBuf,
+    pub(crate) config_hash: String,
+    pub(crate) cluster: String,
+    pub(crate) me: NodeId,
+    /// Where this node hears heartbeats, one address a path. Empty: stand-alone.
+    pub(crate) heard_at: Vec<SocketAddr>,
+    /// The other nodes.
+    pub(crate) peers: Vec<PeerPlan>,
+    /// None only without peers.
+    pub(crate) key: Option<ClusterKey>,
+    pub(crate) timers: Timers,
+    pub(crate) order: Vec<NodeId>,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) spool: PathBuf,
+    pub(crate) promoted: bool,
+    pub(crate) agent: Option<SocketAddr>,
+    /// The program that runs a queue.
+    pub(crate) switch: PathBuf,
+}
+
+impl Plan {
+    /// From a checked configuration. Makes the node's directories if they are missing.
+    pub(crate) fn new(config: &Path, settings: &Settings) -> Result<Self> {
+        let me = settings.node.id.clone();
+        let nodes = &settings.cluster.nodes;
+        let heard_at = nodes.iter().find(|n| n.id == me).map(|n| n.heartbeat.clone()).unwrap_or_default();
+        let peers: Vec<PeerPlan> = nodes
+            .iter()
+            .filter(|n| n.id != me)
+            .map(|n| PeerPlan { id: n.id.clone(), addresses: n.heartbeat.clone() })
+            .collect();
+        let key = match &settings.cluster.key_file {
+            Some(path) if !peers.is_empty() => Some(read_key(path)?),
+            None if !peers.is_empty() => {
+                bail!(
+                    "cluster.key_file is not set, and there are peers; make a key: switchctl cluster keygen"
+                )
+            }
+            Some(_) | None => None,
+        };
+        for dir in [&settings.node.state_dir, &settings.queue.dir] {
+            std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+        }
+        let program = std::env::current_exe().context("find the folder of this program")?;
+        Ok(Self {
+            config: std::path::absolute(config).context("make the configuration's path absolute")?,
+            config_hash: settings.hash.clone(),
+            cluster: settings.cluster.id.clone(),
+            me,
+            heard_at,
+            peers,
+            key,
+            timers: settings.cluster.timers,
+            order: settings.cluster.takeover_order.clone(),
+            state_dir: settings.node.state_dir.clone(),
+            spool: settings.queue.dir.clone(),
+            promoted: match settings.queue.storage {
+                Storage::Promoted => true,
+                Storage::Shared => false,
+            },
+            agent: settings.agent,
+            switch: program.with_file_name("switch"),
+        })
+    }
+
+    /// Every queue of the cluster.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = QueueId> {
+        let peers = self.peers.iter().map(|peer| peer.id.clone());
+        std::iter::once(self.me.clone()).chain(peers).map(QueueId::of)
+    }
+
+    /// The own queue.
+    pub(crate) fn own(&self) -> QueueId {
+        QueueId::of(self.me.clone())
+    }
+}
+
+fn read_key(path: &Path) -> Result<ClusterKey> {
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!("read the cluster key {}; make one with: switchctl cluster keygen", path.display())
+    })?;
+    parse_key(&text).with_context(|| format!("{}", path.display()))
+}

@@ -1,0 +1,99 @@
+//! A run of the program, from its configuration to its end.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use daemon_kit::notify;
+use daemon_kit::signals::{Signal, Signals};
+use settings::Settings;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::node::{Inputs, Node};
+use crate::plan::Plan;
+use crate::{admin, agent};
+
+/// How often machines hear that time passed. Bounds how late a stagger or a hold ends.
+const TICK: Duration = Duration::from_millis(50);
+/// How often systemd hears how things stand.
+const STATUS_EVERY: Duration = Duration::from_secs(2);
+/// How much longer than the grace of their deliveries children get to end in order.
+const END_MARGIN: Duration = Duration::from_secs(3);
+
+/// Runs until it is asked to end.
+pub(crate) async fn run(config: &Path, settings: &Settings) -> Result<()> {
+    // First of all: a signal from here on ends the program in order.
+    let mut signals = Signals::listen().context("listen for signals")?;
+    let plan = Plan::new(config, settings)?;
+    let mut asks = admin::serve(&plan.state_dir)?;
+    let agent = plan.agent;
+    let (mut node, mut inputs) = Node::start(plan)?;
+    if let Some(address) = agent {
+        agent::serve(address, node.own_switch.clone()).await?;
+    }
+    tracing::info!(
+        event = "heartbeatd.started",
+        node = %node.plan.me,
+        cluster = %node.plan.cluster,
+        peers = node.plan.peers.len(),
+        paused = node.pause.is_some(),
+    );
+    notify::ready();
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut statuses = interval(STATUS_EVERY);
+    statuses.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::Terminate => break,
+                Signal::TerminateNow => {
+                    node.children.kill_all();
+                    return Ok(());
+                }
+                Signal::Reload => tracing::info!(event = "heartbeatd.reload_needs_restart"),
+                Signal::Dump => dump(&node),
+            },
+            ask = asks.recv() => if let Some(ask) = ask { node.answer(ask).await },
+            _ = statuses.tick() => notify::status(&node.protection(&node.view().peers)),
+            () = work(&mut node, &mut inputs, &mut ticks) => {}
+        }
+    }
+    end(&mut node, &mut inputs, &mut ticks, &mut signals).await;
+    tracing::info!(event = "heartbeatd.stopped", node = %node.plan.me);
+    Ok(())
+}
+
+/// One input of the machines.
+async fn work(node: &mut Node, inputs: &mut Inputs, ticks: &mut tokio::time::Interval) {
+    tokio::select! {
+        Some(reading) = inputs.readings.recv() => node.reading(reading),
+        Some(probed) = inputs.probes.recv() => node.probed(probed),
+        Some(ended) = inputs.ended.recv() => node.ended(&ended),
+        _ = ticks.tick() => node.tick(),
+    }
+}
+
+/// Children drain and release; the peers see in the lease and in the last heartbeats that this is no crash.
+async fn end(node: &mut Node, inputs: &mut Inputs, ticks: &mut tokio::time::Interval, signals: &mut Signals) {
+    notify::stopping();
+    node.draining = true;
+    node.children.terminate_all();
+    let deadline = node.clock.now() + node.plan.timers.grace + END_MARGIN;
+    while !node.children.is_empty() && node.clock.now() < deadline {
+        tokio::select! {
+            signal = signals.next() => if signal == Signal::TerminateNow { break },
+            () = work(node, inputs, ticks) => {}
+        }
+    }
+    node.children.kill_all();
+    if let Some(link) = &node.link {
+        link.stop();
+    }
+}
+
+fn dump(node: &Node) {
+    let status = serde_json::to_string(&node.status()).unwrap_or_default();
+    let ignored = node.link.as_ref().map(crate::link::Link::ignored).unwrap_or_default();
+    tracing::info!(event = "heartbeatd.dump", %status, ?ignored);
+}
