@@ -1,1 +1,26 @@
 //! The operator's tool: status, takeover, queue, ledger, demo.
+//!
+//! | module | noun |
+//! |---|---|
+//! | `cli` | the command line, and which command does what |
+//! | `command` | what every command gets, and how it ends |
+//! | `status`, `ha` | what the programs say, and orders to them, over their sockets |
+//! | `queue`, `ledger` | what the disk says, read without touching it |
+//! | `cluster`, `config`, `route` | key, members, configuration, routes |
+//! | `output`, `exit` | how answers look, and what the shell sees |
+//! | `demo` | the main job on loopback, with real processes |
+
+pub mod cli;
+mod cluster;
+mod command;
+mod config;
+pub mod demo;
+mod exit;
+mod ha;
+mod ledger;
+mod output;
+mod queue;
+mod route;
+mod status;
+
+pub use exit::Exit;

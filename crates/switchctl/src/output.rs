@@ -3,15 +3,17 @@
 //! Every listing is one [`Listing`]: a schema name with a version, columns, rows, and which nodes or queues are missing.
 //! A listing that lacks something says so in every format, and its exit code is 3.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 
+use mail_model::WallTime;
 use serde_json::{Map, Value, json};
 
 use crate::exit::Exit;
 
 /// What `-o` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// For people.
     #[default]
     Table,
@@ -23,58 +25,76 @@ pub enum Format {
     Tsv,
 }
 
+/// What should be in a listing and is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Missing {
+    name: String,
+    why: String,
+}
+
 /// An answer of rows.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Listing {
+pub(crate) struct Listing {
     schema: &'static str,
     columns: Vec<&'static str>,
     rows: Vec<Vec<Value>>,
-    missing: Vec<String>,
+    missing: Vec<Missing>,
+    /// More keys of the JSON object.
+    more: Map<String, Value>,
 }
 
 impl Listing {
     /// An empty listing of these columns. `schema` is for example `mailswitch.queue.list/1`.
-    #[must_use]
-    pub fn new(schema: &'static str, columns: &[&'static str]) -> Self {
-        Self { schema, columns: columns.to_vec(), rows: Vec::new(), missing: Vec::new() }
+    pub(crate) fn new(schema: &'static str, columns: &[&'static str]) -> Self {
+        Self { schema, columns: columns.to_vec(), rows: Vec::new(), missing: Vec::new(), more: Map::new() }
     }
 
     /// Adds a row: one value for each column.
-    pub fn row(&mut self, values: Vec<Value>) {
+    pub(crate) fn row(&mut self, values: Vec<Value>) {
         debug_assert_eq!(values.len(), self.columns.len());
         self.rows.push(values);
     }
 
-    /// Says that `name` should be in the listing and is not.
-    pub fn lacks(&mut self, name: impl Into<String>) {
-        self.missing.push(name.into());
+    /// Says that `name` should be in the listing and is not, and why.
+    pub(crate) fn lacks(&mut self, name: impl Into<String>, why: &impl Display) {
+        self.missing.push(Missing { name: name.into(), why: why.to_string() });
     }
 
-    /// How many rows there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.rows.len()
+    /// Adds a key to the JSON object. The other formats show rows alone.
+    pub(crate) fn with(&mut self, key: &str, value: Value) {
+        self.more.insert(key.to_owned(), value);
     }
 
     /// True if there is no row.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// Writes the listing and says how the command ends: ok, or partial if something is missing.
-    pub fn write(&self, format: Format, out: &mut impl Write) -> io::Result<Exit> {
+    /// A line for people about each thing that is missing.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
+        self.missing.iter().map(|missing| {
+            format!("warning: '{}' is missing: {}; this listing is not complete", missing.name, missing.why)
+        })
+    }
+
+    /// Writes the listing and says how the command ends: ok, or partial if something is missing. The warnings are in
+    /// the table alone: who asked for rows gets rows.
+    pub(crate) fn write(&self, format: Format, out: &mut impl Write) -> io::Result<Exit> {
         match format {
             Format::Table => self.write_table(out)?,
             Format::Json => {
-                let items: Vec<Value> = self.objects().collect();
-                let complete = self.missing.is_empty();
-                let answer =
-                    json!({"schema": self.schema, "complete": complete, "missing": self.missing, "items": items});
+                let names: Vec<&str> = self.missing.iter().map(|missing| missing.name.as_str()).collect();
+                let complete = names.is_empty();
+                let mut answer = json!({
+                    "schema": self.schema, "complete": complete, "missing": names, "items": self.items()
+                });
+                if let Some(object) = answer.as_object_mut() {
+                    object.extend(self.more.clone());
+                }
                 writeln!(out, "{answer}")?;
             }
             Format::Jsonl => {
-                for object in self.objects() {
+                for object in self.items() {
                     writeln!(out, "{object}")?;
                 }
             }
@@ -83,26 +103,29 @@ impl Listing {
         Ok(if self.missing.is_empty() { Exit::Ok } else { Exit::Partial })
     }
 
-    fn objects(&self) -> impl Iterator<Item = Value> + '_ {
-        self.rows.iter().map(|row| {
+    /// The rows as JSON objects.
+    pub(crate) fn items(&self) -> Vec<Value> {
+        let object = |row: &Vec<Value>| {
             let object: Map<String, Value> =
                 self.columns.iter().map(|c| (*c).to_owned()).zip(row.iter().cloned()).collect();
             Value::Object(object)
-        })
+        };
+        self.rows.iter().map(object).collect()
     }
 
     fn write_table(&self, out: &mut impl Write) -> io::Result<()> {
         let mut table = comfy_table::Table::new();
-        table.load_preset(comfy_table::presets::NOTHING);
+        table.load_style(comfy_table::presets::NOTHING);
         table.set_header(self.columns.iter().map(|c| c.to_uppercase()));
         for row in &self.rows {
             table.add_row(row.iter().map(plain));
         }
         for line in table.lines() {
-            writeln!(out, "{}", line.trim_end())?;
+            // Every cell has a space on each side; the first one's is of no use.
+            writeln!(out, "{}", line.strip_prefix(' ').unwrap_or(&line).trim_end())?;
         }
-        for name in &self.missing {
-            writeln!(out, "warning: '{name}' could not be read; this listing is not complete")?;
+        for warning in self.warnings() {
+            writeln!(out, "{warning}")?;
         }
         Ok(())
     }
@@ -118,13 +141,19 @@ impl Listing {
 }
 
 /// A value as a person reads it.
-fn plain(value: &Value) -> String {
+pub(crate) fn plain(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
         Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(", "),
         Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
     }
+}
+
+/// A time in UTC, RFC 3339: for people and for programs alike.
+pub(crate) fn time(wall: WallTime) -> Value {
+    let milliseconds = i64::try_from(wall.0).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(milliseconds).map_or(Value::Null, |time| json!(time.to_string()))
 }
 
 #[cfg(test)]
@@ -134,7 +163,7 @@ mod tests {
     fn shown(format: Format) -> (String, Exit) {
         let mut listing = Listing::new("mailswitch.test/1", &["name", "count"]);
         listing.row(vec![json!("a\tb"), json!(2)]);
-        listing.lacks("c");
+        listing.lacks("c", &"its disk is gone");
         let mut out = Vec::new();
         let exit = listing.write(format, &mut out).unwrap();
         (String::from_utf8(out).unwrap(), exit)
@@ -143,7 +172,7 @@ mod tests {
     #[test]
     fn an_incomplete_listing_says_so_in_words_and_by_its_exit_code() {
         let (text, exit) = shown(Format::Table);
-        assert!(text.contains("'c' could not be read"), "{text}");
+        assert!(text.contains("'c' is missing: its disk is gone"), "{text}");
         assert_eq!(exit, Exit::Partial);
         let (text, _) = shown(Format::Json);
         assert_eq!(

@@ -1,0 +1,256 @@
+//! The command line: nouns and verbs, one function each.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use daemon_kit::configuration;
+use mail_model::{MessageId, NodeId};
+
+use crate::command::{Context, Failure, Outcome, say};
+use crate::exit::Exit;
+use crate::output::Format;
+use crate::{cluster, config, demo, ha, ledger, queue, route, status};
+
+/// Operate a mailswitch cluster.
+///
+/// Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 partial, 4 refused as unsafe, 5 timeout, 6 drill failed,
+/// 7 not found.
+#[derive(Debug, Parser)]
+#[command(name = "switchctl", version, propagate_version = true)]
+struct Cli {
+    /// The configuration file of this node.
+    #[arg(long, global = true, default_value = configuration::DEFAULT_PATH, value_name = "FILE")]
+    config: PathBuf,
+    /// How answers look.
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    output: Format,
+    /// Only about this node and its queue.
+    #[arg(long = "node", global = true, value_name = "NODE")]
+    only: Option<NodeId>,
+    #[command(subcommand)]
+    noun: Noun,
+}
+
+#[derive(Debug, Subcommand)]
+enum Noun {
+    /// How this node and the cluster stand.
+    Status {
+        /// Say it in one line with the exit code of a monitoring plug-in: 0 ok, 1 warning, 2 critical, 3 unknown.
+        #[arg(long)]
+        check: bool,
+    },
+    /// High availability: who owns which queue, and orders to change it.
+    #[command(subcommand)]
+    Ha(Ha),
+    /// The cluster's members and key.
+    #[command(subcommand)]
+    Cluster(Cluster),
+    /// The queues, read from disk.
+    #[command(subcommand)]
+    Queue(Queue),
+    /// The proof that nothing is lost.
+    #[command(subcommand)]
+    Ledger(Ledger),
+    /// Where an address goes.
+    #[command(subcommand)]
+    Route(Route),
+    /// The configuration.
+    #[command(subcommand)]
+    Config(Config),
+    /// Show the main job on this machine: nodes on loopback, real mail, one fails; is anything lost?
+    Demo(DemoArguments),
+    /// Print the version.
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+enum Ha {
+    /// What this node's heartbeatd sees.
+    Status,
+    /// Take the queue of NODE over to this node now. Safe at any instant; a live owner is fenced.
+    Takeover {
+        /// The queue's home node.
+        node: NodeId,
+        /// Why, for the record.
+        #[arg(long, default_value = "ordered by an operator")]
+        reason: String,
+    },
+    /// Give the queue of NODE back to it.
+    Handback {
+        /// The queue's home node.
+        node: NodeId,
+    },
+    /// No takeover by itself for a while.
+    Pause {
+        /// How long: 30s, 10m, 2h.
+        #[arg(long = "for", value_parser = settings::parse_duration, value_name = "D")]
+        span: Duration,
+        /// Why, for the record.
+        #[arg(long)]
+        reason: String,
+    },
+    /// End a pause.
+    Resume,
+    /// Why this node did what it did with the queue of NODE: decisions with their evidence, oldest first.
+    Why {
+        /// The queue's home node.
+        node: NodeId,
+    },
+    /// The latest decisions of this node.
+    History {
+        /// At most so many.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Cluster {
+    /// The nodes.
+    Members,
+    /// Make the heartbeat key that the configuration names. One that is there is kept.
+    Keygen,
+}
+
+#[derive(Debug, Subcommand)]
+enum Queue {
+    /// Messages by queue and next hop.
+    Summary,
+    /// Every message.
+    List,
+    /// One message: envelope, recipients, what was said.
+    Show {
+        /// Its id, as in the 250 reply.
+        id: MessageId,
+    },
+    /// One message's content, as it will be sent.
+    Cat {
+        /// Its id, as in the 250 reply.
+        id: MessageId,
+    },
+    /// Read every byte of a queue and say what is not as it was written. Touches nothing.
+    Fsck {
+        /// A queue's directory; all queues of the configuration if not said.
+        dir: Option<PathBuf>,
+    },
+    /// Who owns each queue.
+    Owner,
+}
+
+#[derive(Debug, Subcommand)]
+enum Ledger {
+    /// Do the books of every queue balance? Lists what is in doubt.
+    Verify,
+}
+
+#[derive(Debug, Subcommand)]
+enum Route {
+    /// Explain where an address goes.
+    Test {
+        /// `user@example.test`.
+        address: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Config {
+    /// Check the configuration: every fault at once, with line and remedy.
+    Check,
+    /// Print what the programs make of the configuration.
+    Show,
+}
+
+#[derive(Debug, Args)]
+struct DemoArguments {
+    /// How many nodes.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=9))]
+    nodes: u8,
+    /// Messages a second.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+    /// Seconds of traffic.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(3..=3_600))]
+    seconds: u32,
+    /// What happens to one node.
+    #[arg(long, value_enum, default_value_t)]
+    fault: demo::Fault,
+    /// Where the randomness starts.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Keep the folder with queues and logs.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> Exit {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            // Standard error is the last resort: if it is gone there is nobody to tell.
+            drop(writeln!(std::io::stderr().lock(), "switchctl: {}", failure.message));
+            failure.exit
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Outcome {
+    let context = || Context::load(&cli.config, cli.output, cli.only.clone());
+    match &cli.noun {
+        Noun::Version => {
+            say(format_args!("switchctl {}", env!("CARGO_PKG_VERSION")))?;
+            Ok(Exit::Ok)
+        }
+        Noun::Demo(arguments) => run_demo(arguments, cli.output),
+        Noun::Config(Config::Check) => config::check(&context()?, &cli.config),
+        Noun::Config(Config::Show) => config::show(&context()?),
+        Noun::Status { check } => status::run(&context()?, *check),
+        Noun::Ha(verb) => run_ha(&context()?, verb),
+        Noun::Cluster(Cluster::Members) => cluster::members(&context()?),
+        Noun::Cluster(Cluster::Keygen) => cluster::keygen(&context()?),
+        Noun::Queue(Queue::Fsck { dir: Some(dir) }) => queue::fsck_dir(cli.output, dir),
+        Noun::Queue(verb) => run_queue(&context()?, verb),
+        Noun::Ledger(Ledger::Verify) => ledger::verify(&context()?),
+        Noun::Route(Route::Test { address }) => route::test(&context()?, address),
+    }
+}
+
+fn run_ha(context: &Context, verb: &Ha) -> Outcome {
+    match verb {
+        Ha::Status => status::cluster(context),
+        Ha::Takeover { node, reason } => ha::takeover(context, node, reason),
+        Ha::Handback { node } => ha::handback(context, node),
+        Ha::Pause { span, reason } => ha::pause(context, *span, reason),
+        Ha::Resume => ha::resume(context),
+        Ha::Why { node } => ha::why(context, node),
+        Ha::History { limit } => ha::history(context, *limit),
+    }
+}
+
+fn run_queue(context: &Context, verb: &Queue) -> Outcome {
+    match verb {
+        Queue::Summary => queue::summary(context),
+        Queue::List => queue::list(context),
+        Queue::Show { id } => queue::show(context, id),
+        Queue::Cat { id } => queue::cat(context, id),
+        Queue::Fsck { .. } => queue::fsck_all(context),
+        Queue::Owner => queue::owner(context),
+    }
+}
+
+fn run_demo(arguments: &DemoArguments, output: Format) -> Outcome {
+    demo::run(demo::Options {
+        nodes: usize::from(arguments.nodes),
+        rate: arguments.rate,
+        seconds: arguments.seconds,
+        fault: arguments.fault,
+        seed: arguments.seed,
+        json: output != Format::Table,
+        keep: arguments.keep,
+    })
+    .map_err(|error| Failure::new(Exit::DrillFailed, format_args!("{error:#}")))
+}

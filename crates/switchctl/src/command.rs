@@ -1,0 +1,210 @@
+//! What every command gets, and how it ends when it does not do its work.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use control::{CallError, Code};
+use daemon_kit::configuration;
+use mail_model::{NodeId, QueueId};
+use queue_store::inspect::{self, Depth, Inspection};
+use settings::Settings;
+
+use crate::exit::Exit;
+use crate::output::{Format, Listing};
+
+/// How long a program may take to answer.
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// A command's end without an answer: the exit code, and a sentence that says what to do.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Display) -> Self {
+        Self { exit, message: message.to_string() }
+    }
+    pub(crate) fn failed(message: impl Display) -> Self {
+        Self::new(Exit::Failed, message)
+    }
+    pub(crate) fn not_found(message: impl Display) -> Self {
+        Self::new(Exit::NotFound, message)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::failed(error)
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        let exit = match &error {
+            CallError::Timeout { .. } => Exit::Timeout,
+            CallError::Fault(fault) => match fault.code {
+                Code::RefusedUnsafe => Exit::Unsafe,
+                Code::NotFound => Exit::NotFound,
+                Code::Timeout => Exit::Timeout,
+                Code::Failed | Code::Busy | Code::Invalid => Exit::Failed,
+            },
+            CallError::NotRunning { .. }
+            | CallError::Permission { .. }
+            | CallError::Closed { .. }
+            | CallError::Protocol { .. }
+            | CallError::Io { .. } => Exit::Failed,
+        };
+        Self::new(exit, error)
+    }
+}
+
+/// How a command ends.
+pub(crate) type Outcome = Result<Exit, Failure>;
+
+/// What every command gets.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+    pub(crate) format: Format,
+    /// `--node`: the one node that is asked about.
+    pub(crate) only: Option<NodeId>,
+}
+
+impl Context {
+    /// Reads the configuration. Wrong ones end with every fault and exit code 2.
+    pub(crate) fn load(config: &Path, format: Format, only: Option<NodeId>) -> Result<Self, Failure> {
+        let loaded = configuration::load(config).map_err(|error| Failure::new(Exit::Usage, error))?;
+        let context = Self { settings: loaded.settings, format, only };
+        if let Some(node) = &context.only {
+            context.known(node)?;
+        }
+        Ok(context)
+    }
+
+    /// Fails if there is no such node.
+    pub(crate) fn known(&self, node: &NodeId) -> Result<(), Failure> {
+        let nodes = &self.settings.cluster.nodes;
+        if nodes.iter().any(|peer| peer.id == *node) {
+            return Ok(());
+        }
+        let names: Vec<&str> = nodes.iter().map(|peer| peer.id.as_str()).collect();
+        Err(Failure::not_found(format_args!("there is no node '{node}'; the nodes are {}", names.join(", "))))
+    }
+
+    /// Shows a listing. Rows go to standard output; what is missing is said on standard error where rows are for
+    /// programs.
+    pub(crate) fn show(&self, listing: &Listing) -> Outcome {
+        show(self.format, listing)
+    }
+
+    /// Where a queue lies.
+    pub(crate) fn queue_dir(&self, queue: &QueueId) -> PathBuf {
+        self.settings.queue.dir.join(queue.as_str())
+    }
+
+    /// The queues of the cluster: those of every node, and those of former nodes that still lie in the spool. With
+    /// `--node` that node's alone.
+    pub(crate) fn queues(&self) -> Vec<QueueId> {
+        if let Some(node) = &self.only {
+            return vec![QueueId::of(node.clone())];
+        }
+        let mut queues: Vec<QueueId> =
+            self.settings.cluster.nodes.iter().map(|node| QueueId::of(node.id.clone())).collect();
+        // A spool that cannot be read shows as every one of its queues missing.
+        let former = inspect::queues(&self.settings.queue.dir).unwrap_or_default();
+        queues.extend(former);
+        queues.sort();
+        queues.dedup();
+        queues
+    }
+
+    /// Reads a queue. A directory without a lease is not an empty queue: the storage may not be mounted.
+    pub(crate) fn inspect(&self, queue: &QueueId, depth: Depth) -> Result<Inspection, String> {
+        let dir = self.queue_dir(queue);
+        match inspect::top_lease(&dir) {
+            Ok(Some(_)) => {
+                let cluster = &self.settings.cluster.id;
+                inspect::inspect(&dir, cluster, queue, depth).map_err(|error| error.to_string())
+            }
+            Ok(None) => Err(unclaimed(&dir)),
+            Err(error) => Err(format!("{}: {error}", dir.display())),
+        }
+    }
+
+    /// Fails if `--node` names another node: programs are asked over this node's own sockets.
+    fn is_here(&self) -> Result<(), Failure> {
+        match &self.only {
+            Some(node) if *node != self.settings.node.id => Err(Failure::new(
+                Exit::Usage,
+                format_args!("the programs of node '{node}' are asked on that node; run this command there"),
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Asks this node's heartbeatd.
+    pub(crate) fn ask_heartbeatd(
+        &self,
+        request: control::heartbeatd::Request,
+    ) -> Result<control::heartbeatd::Answer, Failure> {
+        self.is_here()?;
+        let socket = control::paths::heartbeatd(&self.settings.node.state_dir);
+        Ok(runtime()?.block_on(control::ask(&socket, request, ANSWER_WITHIN))?)
+    }
+
+    /// Asks the switch of `queue` on this node.
+    pub(crate) fn ask_switch(
+        &self,
+        queue: &QueueId,
+        request: control::switch::Request,
+    ) -> Result<control::switch::Answer, Failure> {
+        self.is_here()?;
+        let socket = control::paths::switch(&self.settings.node.state_dir, queue);
+        Ok(runtime()?.block_on(control::ask(&socket, request, ANSWER_WITHIN))?)
+    }
+}
+
+/// Shows a listing in a format.
+pub(crate) fn show(format: Format, listing: &Listing) -> Outcome {
+    if format != Format::Table {
+        for warning in listing.warnings() {
+            // Standard error is the last resort: if it is gone there is nobody to tell.
+            drop(writeln!(io::stderr().lock(), "switchctl: {warning}"));
+        }
+    }
+    let mut text = Vec::new();
+    let exit = listing.write(format, &mut text)?;
+    match io::stdout().lock().write_all(&text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(exit),
+    }
+}
+
+/// What is said about a directory without a lease.
+pub(crate) fn unclaimed(dir: &Path) -> String {
+    format!(
+        "no queue was ever claimed in {}; mount the storage there, look at queue.dir, or start its switch once",
+        dir.display()
+    )
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Writes a line to standard output. A reader that went away (`| head`) is not a fault.
+pub(crate) fn say(line: impl Display) -> Result<(), Failure> {
+    match writeln!(io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// An answer that does not fit the question: two versions talk to each other.
+pub(crate) fn misfit() -> Failure {
+    Failure::failed("the answer does not fit the question; are both programs of one version?")
+}

@@ -1,0 +1,118 @@
+//! The configuration as the programs read it.
+
+use std::path::Path;
+
+use serde_json::json;
+use settings::{Launcher, Settings, Storage};
+
+use crate::command::{Context, Outcome, say};
+use crate::exit::Exit;
+use crate::output::Listing;
+
+/// Says that the configuration is right: a wrong one never gets here.
+pub(crate) fn check(context: &Context, file: &Path) -> Outcome {
+    let settings = &context.settings;
+    let nodes = settings.cluster.nodes.len();
+    say(format_args!(
+        "{}: right (node {} of cluster {}, {nodes} node{})",
+        file.display(),
+        settings.node.id,
+        settings.cluster.id,
+        if nodes == 1 { "" } else { "s" },
+    ))?;
+    Ok(Exit::Ok)
+}
+
+/// Prints the configuration with every default filled in and every path made absolute.
+pub(crate) fn show(context: &Context) -> Outcome {
+    let mut listing = Listing::new("mailswitch.config.show/1", &["key", "value"]);
+    for (key, value) in rows(&context.settings) {
+        listing.row(vec![json!(key), json!(value)]);
+    }
+    context.show(&listing)
+}
+
+fn rows(s: &Settings) -> Vec<(String, String)> {
+    let mut rows: Vec<(String, String)> = Vec::new();
+    let mut row = |key: &str, value: String| rows.push((key.to_owned(), value));
+    row("cluster.id", s.cluster.id.clone());
+    for (index, peer) in s.cluster.nodes.iter().enumerate() {
+        row(&format!("cluster.nodes[{index}].id"), peer.id.to_string());
+        row(&format!("cluster.nodes[{index}].heartbeat"), joined(&peer.heartbeat));
+        row(&format!("cluster.nodes[{index}].control"), joined(peer.control.as_slice()));
+    }
+    row(
+        "cluster.key_file",
+        s.cluster.key_file.as_ref().map_or("-".to_owned(), |path| path.display().to_string()),
+    );
+    row("cluster.takeover.order", joined(&s.cluster.takeover_order));
+    let timers = &s.cluster.timers;
+    for (name, span) in [
+        ("window", timers.window),
+        ("renew", timers.renew),
+        ("observe", timers.observe),
+        ("own_limit", timers.own_limit),
+        ("heartbeat", timers.heartbeat),
+        ("suspect", timers.suspect),
+        ("stagger", timers.stagger),
+        ("handback_hold", timers.handback_hold),
+        ("grace", timers.grace),
+    ] {
+        row(&format!("cluster.takeover.{name}"), settings::show_duration(span));
+    }
+    row("node.id", s.node.id.to_string());
+    row("node.state_dir", s.node.state_dir.display().to_string());
+    row("node.hostname", s.node.hostname.to_string());
+    row("queue.dir", s.queue.dir.display().to_string());
+    row("queue.storage", storage(s.queue.storage).to_owned());
+    row("queue.segment_size", format!("{}B", s.queue.segment_size));
+    row("queue.free_space_reserve", format!("{}B", s.queue.free_space_reserve));
+    for (index, listener) in s.listeners.iter().enumerate() {
+        row(&format!("listeners[{index}].address"), listener.address.to_string());
+        if let Some(tls) = &listener.tls {
+            row(&format!("listeners[{index}].tls.cert"), tls.cert.display().to_string());
+            row(&format!("listeners[{index}].tls.key"), tls.key.display().to_string());
+        }
+    }
+    row("health.address", joined(s.health.as_slice()));
+    row("agent.address", joined(s.agent.as_slice()));
+    row("relay.trusted_networks", joined(&s.relay.trusted_networks));
+    row("relay.domains", joined(&s.relay.domains));
+    for route in s.routes.iter() {
+        row(&format!("routes '{}'", route.pattern), route.next_hop.to_string());
+    }
+    let limits = &s.limits;
+    row("limits.message_size", format!("{}B", limits.session.limits.message_size));
+    row("limits.recipients", limits.session.limits.recipients.to_string());
+    row("limits.connections", limits.connections.to_string());
+    row("limits.connections_per_client", limits.connections_per_client.to_string());
+    row("limits.hops", limits.hops.to_string());
+    row("limits.concurrency_per_destination", limits.concurrency.per_destination.to_string());
+    row("limits.concurrency", limits.concurrency.total.to_string());
+    row("retry.first", settings::show_duration(s.retry.first));
+    row("retry.max", settings::show_duration(s.retry.max));
+    row("retry.lifetime", settings::show_duration(s.retry.lifetime));
+    row("launcher", launcher(s.launcher).to_owned());
+    row("(hash)", s.hash.clone());
+    rows
+}
+
+fn joined<T: ToString>(values: &[T]) -> String {
+    if values.is_empty() {
+        return "-".to_owned();
+    }
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn storage(storage: Storage) -> &'static str {
+    match storage {
+        Storage::Shared => "shared",
+        Storage::Promoted => "promoted",
+    }
+}
+
+fn launcher(launcher: Launcher) -> &'static str {
+    match launcher {
+        Launcher::Exec => "exec",
+    }
+}

@@ -1,0 +1,163 @@
+//! How this node and the cluster stand, as their programs say.
+
+use control::heartbeatd::HeartbeatdStatus;
+use control::switch::SwitchStatus;
+use control::{heartbeatd, switch};
+use mail_model::QueueId;
+use serde_json::json;
+
+use crate::command::{Context, Failure, Outcome, misfit, say};
+use crate::exit::Exit;
+use crate::output::{Format, Listing, plain, time};
+
+/// What a monitoring plug-in's exit codes mean.
+const CRITICAL: &str = "CRITICAL";
+const WARNING: &str = "WARNING";
+
+/// This node's switches, then its heartbeatd's view.
+pub(crate) fn run(context: &Context, check: bool) -> Outcome {
+    let own = QueueId::of(context.settings.node.id.clone());
+    let switch = ask_switch(context, &own);
+    let heartbeatd = ask_heartbeatd(context);
+    if check {
+        return plug_in(&switch, &heartbeatd, context.settings.cluster.nodes.len() == 1);
+    }
+    let mut listing = Listing::new(
+        "mailswitch.status/1",
+        &[
+            "node",
+            "queue",
+            "role",
+            "state",
+            "epoch",
+            "ready",
+            "queued",
+            "in_doubt",
+            "accepted",
+            "delivered",
+            "reasons",
+        ],
+    );
+    match &switch {
+        Ok(status) => row(&mut listing, status),
+        Err(why) => listing.lacks(format!("switch of queue {own}"), &why),
+    }
+    match &heartbeatd {
+        Ok(view) => {
+            let elsewhere = view.queues.iter().filter(|q| q.secondary_pid.is_some() && q.queue != own);
+            for queue in elsewhere {
+                match ask_switch(context, &queue.queue) {
+                    Ok(status) => row(&mut listing, &status),
+                    Err(why) => listing.lacks(format!("secondary of queue {}", queue.queue), &why),
+                }
+            }
+        }
+        Err(why) => listing.lacks("heartbeatd", &why),
+    }
+    listing.with("heartbeatd", json!(heartbeatd.as_ref().ok()));
+    let exit = context.show(&listing)?;
+    if let (Format::Table, Ok(view)) = (context.format, &heartbeatd) {
+        say(format_args!("protection: {}", view.protection))?;
+        if let Some(until) = view.paused_until {
+            say(format_args!("takeover is paused until {}", plain(&time(until))))?;
+        }
+    }
+    Ok(exit)
+}
+
+fn row(listing: &mut Listing, status: &SwitchStatus) {
+    listing.row(vec![
+        json!(status.node),
+        json!(status.queue),
+        json!(status.role),
+        json!(status.state),
+        json!(status.epoch),
+        json!(status.ready),
+        json!(status.queued_recipients),
+        json!(status.in_doubt),
+        json!(status.accepted),
+        json!(status.delivered),
+        json!(status.reasons),
+    ]);
+}
+
+/// Every queue as this node's heartbeatd sees it.
+pub(crate) fn cluster(context: &Context) -> Outcome {
+    let view = match context.ask_heartbeatd(heartbeatd::Request::Status)? {
+        heartbeatd::Answer::Status(view) => view,
+        heartbeatd::Answer::Done { .. } | heartbeatd::Answer::Records(_) => return Err(misfit()),
+    };
+    let mut listing = Listing::new(
+        "mailswitch.ha.status/1",
+        &["queue", "state", "owner", "epoch", "lease", "lease_age_ms", "secondary_pid", "detail"],
+    );
+    for queue in &view.queues {
+        listing.row(vec![
+            json!(queue.queue),
+            json!(queue.state),
+            json!(queue.owner),
+            json!(queue.epoch),
+            json!(queue.lease_state),
+            json!(queue.lease_age_ms),
+            json!(queue.secondary_pid),
+            json!(queue.detail),
+        ]);
+    }
+    let exit = context.show(&listing)?;
+    if context.format == Format::Table {
+        say(format_args!("protection: {}", view.protection))?;
+        for peer in &view.peers {
+            let paths: Vec<String> = peer.paths.iter().map(path).collect();
+            say(format_args!("peer {}: {}", peer.node, paths.join(", ")))?;
+        }
+    }
+    Ok(exit)
+}
+
+fn path(path: &control::heartbeatd::PathStatus) -> String {
+    match path.heard_ms_ago {
+        Some(ago) => format!("{} {} ({ago} ms ago)", path.address, if path.up { "up" } else { "down" }),
+        None => format!("{} never heard", path.address),
+    }
+}
+
+/// One line and the exit code that monitoring systems understand.
+fn plug_in(
+    switch: &Result<SwitchStatus, String>,
+    view: &Result<HeartbeatdStatus, String>,
+    alone: bool,
+) -> Outcome {
+    let (word, text) = match (switch, view) {
+        (Err(failure), _) => (CRITICAL, failure.clone()),
+        (Ok(status), _) if !status.ready => (CRITICAL, format!("not ready: {}", status.reasons.join("; "))),
+        (Ok(_), Err(failure)) => (WARNING, format!("protection lost: {failure}")),
+        // Who stands alone by configuration lacks nothing.
+        (Ok(status), Ok(view)) if alone || view.protection == "full" => {
+            ("OK", format!("ready, {} queued, protection {}", status.queued_recipients, view.protection))
+        }
+        (Ok(_), Ok(view)) => (WARNING, view.protection.clone()),
+    };
+    say(format_args!("MAILSWITCH {word} - {text}"))?;
+    // A plug-in's 1 and 2 are numbers of ours too, with other names.
+    Ok(match word {
+        CRITICAL => Exit::Usage,
+        WARNING => Exit::Failed,
+        _ => Exit::Ok,
+    })
+}
+
+fn ask_switch(context: &Context, queue: &QueueId) -> Result<SwitchStatus, String> {
+    match context.ask_switch(queue, switch::Request::Status) {
+        Ok(switch::Answer::Status(status)) => Ok(*status),
+        Ok(switch::Answer::Ready(_) | switch::Answer::Done { .. }) => Err(misfit().message),
+        Err(Failure { message, .. }) => Err(message),
+    }
+}
+
+fn ask_heartbeatd(context: &Context) -> Result<HeartbeatdStatus, String> {
+    match context.ask_heartbeatd(heartbeatd::Request::Status) {
+        Ok(heartbeatd::Answer::Status(status)) => Ok(*status),
+        Ok(heartbeatd::Answer::Done { .. } | heartbeatd::Answer::Records(_)) => Err(misfit().message),
+        Err(Failure { message, .. }) => Err(message),
+    }
+}
