@@ -1,3 +1,4 @@
 //! What crosses a crate or a process: harness, crash tests, process tests, house rules.
 
 pub mod house;
+pub mod programs;

@@ -99,6 +99,8 @@ impl Restart {
                 self.started_at = None;
                 self.dead = None;
             }
+            // It answers and owns the queue: that is being at work, too.
+            Some(LeaseState::Active) if own.alive => self.wanted = true,
             Some(LeaseState::Active | LeaseState::StorageSick) | None => {}
         }
         let window = Duration::from_millis(u64::from(lease.window_ms));

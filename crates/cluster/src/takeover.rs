@@ -20,6 +20,7 @@
 mod decision;
 mod event;
 mod evidence;
+mod progress;
 mod state;
 mod view;
 
@@ -33,6 +34,7 @@ use crate::observe::{Freshness, LeaseView, Observation};
 pub use decision::{Decision, Facts, Rule, Verdict};
 pub use event::{Action, Event, Refused, Watch};
 use evidence::{Evidence, Witness};
+use progress::{Candidate, Ended, Taking};
 pub use state::{Blocked, Ineligible, State};
 pub use view::{OwnLease, OwnWatch, PeerView, View};
 
@@ -49,23 +51,6 @@ const CLAIM_LIMIT: Duration = Duration::from_secs(10);
 
 const PROBE_SLOW: &str = "not taken: the write probe failed or took longer than R";
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Candidate {
-    since: Moment,
-    epoch: Epoch,
-    seq: u64,
-    probe: Option<Duration>,
-    reread_asked: bool,
-    reread: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Taking {
-    expected: Epoch,
-    since: Moment,
-    rule: Rule,
-}
-
 /// The machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Takeover {
@@ -78,11 +63,12 @@ pub struct Takeover {
     taking: Option<Taking>,
     probe_again: Option<Moment>,
     probe_ms: Option<u64>,
-    /// The secondary that owned this epoch has ended.
-    ended: bool,
+    /// The secondary of this node has ended.
+    ended: Option<Ended>,
     launches: Vec<Moment>,
     failovers: Vec<Moment>,
     home_since: Option<Moment>,
+    degraded_since: Option<Moment>,
     drain_asked: Option<Moment>,
     /// What was recorded since the owner was last well: each thing once.
     told: BTreeSet<(Verdict, Rule, Epoch)>,
@@ -102,10 +88,11 @@ impl Takeover {
             taking: None,
             probe_again: None,
             probe_ms: None,
-            ended: false,
+            ended: None,
             launches: Vec::new(),
             failovers: Vec::new(),
             home_since: None,
+            degraded_since: None,
             drain_asked: None,
             told: BTreeSet::new(),
         }
@@ -139,7 +126,11 @@ impl Takeover {
                 self.observation.unreadable();
             }
             Event::Probed(took) => self.probed(now, *took),
-            Event::SecondaryEnded => self.ended = true,
+            Event::SecondaryEnded => {
+                // It may have claimed or released as its last act: the lease tells.
+                self.ended = Some(Ended::Unread);
+                out.push(Action::ReadNow);
+            }
         }
         self.decide(now, view, out);
     }
@@ -187,12 +178,13 @@ impl Takeover {
 
     fn read(&mut self, now: Moment, lease: Option<&LeaseView>, view: &View, out: &mut Vec<Action>) {
         self.readable = true;
+        self.ended = self.ended.map(|_| Ended::Read);
         let before = self.lease.take();
         self.lease = lease.cloned();
         let Some(lease) = lease else { return };
         self.observation.read(now, lease);
         if before.as_ref().is_none_or(|b| b.epoch != lease.epoch) {
-            self.ended = false;
+            self.ended = self.ended.filter(|_| lease.owner == self.watch.me);
             let text = format!("epoch {} is owned by {} as {}", lease.epoch, lease.owner, lease.role);
             self.record(Verdict::OwnerChanged, Rule::Lease, text, view, now, out);
             if lease.owner == self.watch.me && lease.role == Role::Secondary && self.taking.is_none() {
@@ -247,7 +239,7 @@ impl Takeover {
             queue: &self.watch.queue,
             observe: self.watch.timers.observe,
             observation: &self.observation,
-            ended: self.ended,
+            ended: self.ended == Some(Ended::Read),
         };
         let evidence = witness.judge(now, &lease, view);
         let held = lease.owner == self.watch.me && lease.role == Role::Secondary;
@@ -281,17 +273,29 @@ impl Takeover {
             let text = "the owner renews again".to_owned();
             self.record(Verdict::StandDown, Rule::Lease, text, view, now, out);
         }
-        let Some(owner) = view.peers.get(&lease.owner).filter(|peer| peer.known) else { return };
-        if owner.paths_up == 0 {
+        self.network(now, lease, view, out);
+    }
+
+    /// The owner lives. If the network to it stays down, the lease having been renewed since: an alarm, and no more.
+    fn network(&mut self, now: Moment, lease: &LeaseView, view: &View, out: &mut Vec<Action>) {
+        let owner = view.peer(&lease.owner);
+        if !owner.known || owner.paths_up >= owner.paths {
+            self.degraded_since = None;
+            self.told.clear();
+            return;
+        }
+        let since = *self.degraded_since.get_or_insert(now);
+        if now.since(since) < self.watch.timers.window {
+            return;
+        }
+        let (rule, text) = if owner.heard() {
+            (Rule::PathDown, "the owner is not heard on every path")
+        } else {
             let text =
                 "the network to the owner is down, its lease is fresh: storage proves life, no takeover";
-            self.tell(Verdict::Alarm, Rule::NetworkDown, text, view, now, out);
-        } else if owner.paths_up < owner.paths {
-            let text = "the owner is not heard on every path";
-            self.tell(Verdict::Alarm, Rule::PathDown, text, view, now, out);
-        } else {
-            self.told.clear();
-        }
+            (Rule::NetworkDown, text)
+        };
+        self.tell(Verdict::Alarm, rule, text, view, now, out);
     }
 
     fn suspect(&mut self, now: Moment, view: &View, out: &mut Vec<Action>) {
@@ -400,7 +404,7 @@ impl Takeover {
     ) {
         self.candidate = None;
         self.home_since = None;
-        self.ended = false;
+        self.ended = None;
         self.state = State::Taking;
         self.launches.push(now);
         self.record(Verdict::Take, rule, text.to_owned(), view, now, out);
@@ -433,8 +437,8 @@ impl Takeover {
                 let text = format!("{} claimed epoch {} first", lease.owner, lease.epoch);
                 self.record(Verdict::LostRace, taking.rule, text, view, now, out);
             }
-        } else if self.ended {
-            self.ended = false;
+        } else if self.ended == Some(Ended::Read) {
+            self.ended = None;
             self.taking = None;
             self.state = State::Watching;
             let text = "the secondary ended without a claim".to_owned();

@@ -2,8 +2,11 @@
 //!
 //! | destination | hands out                                          | becomes                                                |
 //! |-------------|----------------------------------------------------|--------------------------------------------------------|
-//! | Up          | what is due, up to its window                      | Down when an attempt cannot reach it                   |
+//! | Up          | what is due, up to its window                      | Down when an attempt cannot reach it and no other runs |
 //! | Down        | after a pause one item, the probe; what is expired | Up when anything reaches it; paused longer by the probe |
+//!
+//! A destination that turns away some of several attempts takes only so many: its window shrinks to what still runs, and
+//! grows again slowly.
 //!
 //! Items of one destination leave in the order they are due, destinations take turns. An item is at one destination
 //! once: it waits or it runs. No operation costs more than the logarithm of what waits, so a dead destination with half a
@@ -15,6 +18,10 @@ use mail_model::Moment;
 
 use crate::limits::ConcurrencyLimits;
 use crate::retry::RetryPolicy;
+
+/// A window that shrank grows by one after so many attempts that reached the destination: each step too far puts an item
+/// off.
+const REACHED_PER_STEP: u32 = 50;
 
 /// Something to do now. It runs until [`Queue::finished`] is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +84,8 @@ struct Destination<K> {
     /// Of the window. Items that are given up need no place in it.
     running: usize,
     reach: Reach<K>,
+    /// How much of the window is used, if not all, and how many attempts reached the destination since that was set.
+    narrowed: Option<(usize, u32)>,
     place: Place,
 }
 
@@ -88,15 +97,21 @@ impl<K: Copy + Ord> Destination<K> {
             by_expiry: BTreeSet::new(),
             running: 0,
             reach: Reach::Up,
+            narrowed: None,
             place: Place::Nowhere,
         }
+    }
+
+    /// How many attempts may run, of `window` allowed.
+    fn width(&self, window: usize) -> usize {
+        self.narrowed.map_or(window, |(narrowed, _)| narrowed.min(window))
     }
 
     /// When it next has something to hand out; `None` if nothing but the end of a task can change that.
     fn wake(&self, window: usize) -> Option<Moment> {
         let due = self.by_due.first().map(|(due, ..)| *due);
         match &self.reach {
-            Reach::Up if self.running >= window => None,
+            Reach::Up if self.running >= self.width(window) => None,
             Reach::Up => due,
             Reach::Down { until, probe, .. } => {
                 let expiry = self.by_expiry.first().map(|(expires, _)| *expires);
@@ -132,8 +147,9 @@ impl<K: Copy + Ord> Destination<K> {
         if due > now {
             return None;
         }
+        let full = self.running >= self.width(window);
         match &mut self.reach {
-            Reach::Up if self.running >= window => return None,
+            Reach::Up if full => return None,
             Reach::Up => {}
             Reach::Down { until, probe, .. } => {
                 if probe.is_some() || *until > now {
@@ -156,12 +172,16 @@ impl<K: Copy + Ord> Destination<K> {
     fn learn(&mut self, item: K, outcome: Outcome, now: Moment, pause: &RetryPolicy) {
         let probed = matches!(&self.reach, Reach::Down { probe: Some(probe), .. } if *probe == item);
         let failed = match (&self.reach, outcome) {
-            (_, Outcome::Reached) => return self.reach = Reach::Up,
-            (Reach::Up, Outcome::Unreachable(random)) => Some((1, random)),
+            (_, Outcome::Reached) => return self.reached(),
+            (Reach::Up, Outcome::Unreachable(random)) if self.running == 0 => Some((1, random)),
+            (Reach::Up, Outcome::Unreachable(_)) => {
+                let narrowed = self.narrowed.map_or(self.running, |(before, _)| before.min(self.running));
+                self.narrowed = Some((narrowed, 0));
+                None
+            }
             (Reach::Down { failures, .. }, Outcome::Unreachable(random)) if probed => {
                 Some((failures.saturating_add(1), random))
             }
-            // Others that began before the destination was found down say nothing new.
             (Reach::Down { .. }, Outcome::Unreachable(_)) | (_, Outcome::Untried) => None,
         };
         if let Some((failures, random)) = failed {
@@ -169,6 +189,17 @@ impl<K: Copy + Ord> Destination<K> {
         } else if probed && let Reach::Down { probe, .. } = &mut self.reach {
             *probe = None;
         }
+    }
+
+    fn reached(&mut self) {
+        self.narrowed = match (&self.reach, self.narrowed) {
+            (Reach::Down { .. }, _) | (Reach::Up, None) => None,
+            (Reach::Up, Some((narrowed, count))) if count + 1 < REACHED_PER_STEP => {
+                Some((narrowed, count + 1))
+            }
+            (Reach::Up, Some((narrowed, _))) => Some((narrowed + 1, 0)),
+        };
+        self.reach = Reach::Up;
     }
 }
 

@@ -89,6 +89,28 @@ fn a_destination_that_cannot_be_reached_is_probed_by_one_item_at_growing_interva
 }
 
 #[test]
+fn a_destination_that_turns_some_away_gets_as_many_as_it_takes_and_slowly_more() {
+    let mut queue = queue(8, 100);
+    for item in 0..1000 {
+        queue.add(&"few", item, Moment(0), NEVER);
+    }
+    let mut running = all(&mut queue, 0);
+    assert_eq!(running.len(), 8);
+    for (_, item) in running.split_off(3) {
+        queue.finished(&"few", item, Outcome::Unreachable(MIDDLE), Moment(0));
+    }
+    assert_eq!(all(&mut queue, 0), [], "three run, and three it takes");
+    for _ in 0..49 {
+        queue.finished(&"few", running.remove(0).1, Outcome::Reached, Moment(0));
+        running.extend(all(&mut queue, 0));
+        assert_eq!(running.len(), 3);
+    }
+    queue.finished(&"few", running.remove(0).1, Outcome::Reached, Moment(0));
+    running.extend(all(&mut queue, 0));
+    assert_eq!(running.len(), 4);
+}
+
+#[test]
 fn a_probe_that_learnt_nothing_is_followed_by_another() {
     let mut queue = queue(3, 10);
     queue.add(&"down", 1, Moment(0), NEVER);

@@ -1,0 +1,182 @@
+//! Takeover and hand-back through the real programs. Each test asks the books, kept by client and sink, and the records of
+//! the decisions.
+
+mod stage;
+
+use anyhow::{Result, ensure};
+use cluster::observe::LeaseView;
+use mail_model::{LeaseState, Role};
+use rig::Probe;
+use stage::{PATIENCE, Stage};
+use switchctl::demo::books::is_of;
+use tokio::time::Instant;
+
+/// The protocol's worst case from death to work, rank 1, defaults.
+const TAKEOVER_MS_MAX: u64 = 5_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_of_a_killed_node_is_delivered_by_the_survivor_and_the_node_gets_its_queue_back() -> Result<()> {
+    let mut stage = Stage::open(2).await?;
+    let load = stage.fill(1_500).await?;
+    let queue = stage.scene.queue(1)?;
+    let before = stage.epoch(&queue)?;
+
+    let killed = stage.scene.clock.now();
+    stage.scene.kill(1).await?;
+    let leases = &stage.scene.leases;
+    let drains =
+        |lease: &LeaseView| lease.working && lease.role == Role::Secondary && lease.epoch == before.next();
+    let taken = leases.wait_for(&queue, "the survivor drains", PATIENCE, drains).await?;
+    let took = stage.scene.clock.now().since(killed);
+    ensure!(took.as_millis() < u128::from(TAKEOVER_MS_MAX), "the takeover took {took:?}");
+    ensure!(taken.owner == stage.scene.site.node(0)?.id, "{taken:?}");
+    stage.scene.wait_for_decision(0, &queue, ("take", "stale_window"), PATIENCE).await?;
+
+    stage.scene.put_off(false);
+    leases.wait_for(&queue, "the queue is drained", PATIENCE, |lease| lease.queued == 0).await?;
+    stage.scene.start_node(1).await?;
+    let home = |lease: &LeaseView| lease.working && lease.role == Role::Primary && lease.epoch > taken.epoch;
+    stage.scene.leases.wait_for(&queue, "the node has its queue back", PATIENCE, home).await?;
+    stage.scene.wait_for_decision(0, &queue, ("handback", "home_stayed"), PATIENCE).await?;
+    stage.close(load).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stood_still_does_nothing_more_under_its_old_epoch() -> Result<()> {
+    let mut stage = Stage::open(2).await?;
+    let load = stage.fill(1_000).await?;
+    let queue = stage.scene.queue(1)?;
+    let before = stage.epoch(&queue)?;
+
+    stage.scene.freeze(1)?;
+    stage.scene.put_off(false);
+    let drained = |lease: &LeaseView| lease.epoch > before && lease.working && lease.queued == 0;
+    stage.scene.leases.wait_for(&queue, "the survivor drained", PATIENCE, drained).await?;
+    let thawed = stage.scene.clock.now();
+    stage.scene.thaw(1)?;
+    let code = stage.scene.restart_switch(1).await?;
+    ensure!(code == Some(75), "a fenced switch ends with 75, this one with {code:?}");
+    let home =
+        |lease: &LeaseView| lease.working && lease.role == Role::Primary && lease.epoch > before.next();
+    stage.scene.leases.wait_for(&queue, "the node has its queue back", PATIENCE, home).await?;
+
+    let by_zombie = stage.scene.sink.inspect(|deliveries| {
+        deliveries.iter().filter(|d| d.at >= thawed && is_of(d.id.as_deref(), &queue, before)).count()
+    });
+    let (books, probes) = stage.close(load).await?;
+    ensure!(by_zombie as u64 <= books.in_doubt, "{by_zombie} deliveries by the zombie");
+    let promised = |probe: &&Probe| {
+        probe.accepted.as_ref().is_some_and(|a| a.at >= thawed && is_of(a.id(), &queue, before))
+    };
+    ensure!(probes.iter().filter(promised).count() == 0, "the zombie said 250");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_heartbeats_but_with_a_fresh_lease_nobody_takes_anything() -> Result<()> {
+    let stage = Stage::open(2).await?;
+    let load = stage.load(800);
+    let (a, b) = (stage.scene.queue(0)?, stage.scene.queue(1)?);
+    let before = (stage.epoch(&a)?, stage.epoch(&b)?);
+    stage.scene.links.set_cut(1, true);
+    stage.scene.wait_for_decision(0, &b, ("alarm", "network_down"), PATIENCE).await?;
+    stage.scene.wait_for_decision(1, &a, ("alarm", "network_down"), PATIENCE).await?;
+    // Three windows of silence.
+    let seq = stage.scene.leases.of(&b)?.seq;
+    stage.scene.leases.wait_for(&b, "it renews on", PATIENCE, |lease| lease.seq >= seq + 20).await?;
+    stage.scene.links.set_cut(1, false);
+    for (index, queue) in [(0, &b), (1, &a)] {
+        let decisions = stage.scene.decisions(index, queue).await?;
+        let takes =
+            decisions.iter().filter(|d| switchctl::demo::scene::verdict_of(d) == Some("take")).count();
+        ensure!(takes == 0, "{decisions:?}");
+    }
+    ensure!((stage.epoch(&a)?, stage.epoch(&b)?) == before, "an epoch changed");
+    stage.close(load).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_of_three_nodes_drains_the_queues_of_both_others() -> Result<()> {
+    let mut stage = Stage::open(3).await?;
+    let load = stage.fill(1_500).await?;
+    let queues = [stage.scene.queue(1)?, stage.scene.queue(2)?];
+    stage.scene.kill(1).await?;
+    stage.scene.kill(2).await?;
+    let survivor = stage.scene.site.node(0)?.id.clone();
+    let taken = |lease: &LeaseView| lease.working && lease.owner == survivor;
+    for queue in &queues {
+        stage.scene.leases.wait_for(queue, "the survivor drains", PATIENCE, taken).await?;
+        stage.scene.wait_for_decision(0, queue, ("take", "stale_window"), PATIENCE).await?;
+    }
+    stage.scene.put_off(false);
+    stage.close(load).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forced_takeover_of_a_healthy_owner_under_load_loses_nothing() -> Result<()> {
+    let mut stage = Stage::open(2).await?;
+    let load = stage.load(1_500);
+    let queue = stage.scene.queue(1)?;
+    let before = stage.epoch(&queue)?;
+    let mail_flows = |lease: &LeaseView| lease.seq > 3;
+    stage.scene.leases.wait_for(&queue, "the owner works", PATIENCE, mail_flows).await?;
+    stage.scene.site.switchctl(0, &["ha", "takeover", "b", "--reason", "a test"])?;
+    let taken = |lease: &LeaseView| lease.working && lease.epoch == before.next();
+    stage.scene.leases.wait_for(&queue, "the queue is taken", PATIENCE, taken).await?;
+    stage.scene.wait_for_decision(0, &queue, ("take", "operator"), PATIENCE).await?;
+    let code = stage.scene.restart_switch(1).await?;
+    ensure!(code == Some(75), "a fenced switch ends with 75, this one with {code:?}");
+    let home =
+        |lease: &LeaseView| lease.working && lease.role == Role::Primary && lease.epoch > before.next();
+    stage.scene.leases.wait_for(&queue, "the node has its queue back", PATIENCE, home).await?;
+    stage.close(load).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_leaves_behind_when_it_is_stopped_is_taken_at_once() -> Result<()> {
+    let mut stage = Stage::open(2).await?;
+    let load = stage.fill(600).await?;
+    let queue = stage.scene.queue(1)?;
+    let before = stage.epoch(&queue)?;
+    let codes = stage.scene.stop_node(1).await?;
+    ensure!(codes == [Some(0); 2], "heartbeatd and switch ended with {codes:?}");
+    let released = stage.scene.leases.of(&queue)?;
+    ensure!(
+        released.epoch > before || released.state == Some(LeaseState::Released),
+        "a stopped switch releases its queue: {released:?}"
+    );
+    let taken = |lease: &LeaseView| lease.working && lease.epoch == before.next();
+    stage.scene.leases.wait_for(&queue, "the queue is taken", PATIENCE, taken).await?;
+    stage.scene.wait_for_decision(0, &queue, ("take", "released"), PATIENCE).await?;
+    stage.scene.put_off(false);
+    stage.close(load).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_it_is_paused_a_dead_nodes_queue_is_left_alone() -> Result<()> {
+    let mut stage = Stage::open(2).await?;
+    stage.scene.site.switchctl(0, &["ha", "pause", "--for", "10m", "--reason", "maintenance"])?;
+    let load = stage.fill(600).await?;
+    let queue = stage.scene.queue(1)?;
+    let before = stage.epoch(&queue)?;
+    stage.scene.kill(1).await?;
+    stage.scene.wait_for_decision(0, &queue, ("not_taken", "paused"), PATIENCE).await?;
+    ensure!(stage.epoch(&queue)? == before, "it was taken in spite of the pause");
+    let resumed = Instant::now();
+    stage.scene.site.switchctl(0, &["ha", "resume"])?;
+    let taken = |lease: &LeaseView| lease.working && lease.epoch == before.next();
+    stage.scene.leases.wait_for(&queue, "the queue is taken", PATIENCE, taken).await?;
+    ensure!(
+        resumed.elapsed().as_millis() < u128::from(TAKEOVER_MS_MAX),
+        "after the pause it took {:?}",
+        resumed.elapsed()
+    );
+    stage.scene.put_off(false);
+    stage.close(load).await?;
+    Ok(())
+}
