@@ -76,10 +76,13 @@ impl Intake {
     }
 
     fn take(&self, stream: TcpStream, peer: SocketAddr) {
-        let settings = self.parts.settings.load();
+        let (all_max, client_max) = {
+            let limits = &self.parts.settings.load().limits;
+            (limits.connections, limits.connections_per_client)
+        };
         // An IPv4 client of a listener on `[::]` is the same client.
         let client = peer.ip().to_canonical();
-        match self.admission.enter(client, &settings.limits) {
+        match self.admission.enter(client, all_max, client_max) {
             Ok(place) => {
                 let parts = Arc::clone(&self.parts);
                 tokio::spawn(async move {

@@ -4,7 +4,6 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::indexing_slicing,
     reason = "a test fails by it, in its helpers too"
 )]
 
@@ -535,6 +534,8 @@ async fn a_fenced_owner_sends_no_final_dot() {
     site.start();
     site.accept("from@example.test", &["a@example.test"]).await;
     assert!(sink.wait_for(|tally| tally.connections == 1, PATIENCE).await);
+    let open_attempts = || site.queue.books(|books| books.open_attempts().count());
+    site.until("begun", |_| open_attempts() == Some(1)).await;
     let order = Order { expected: Epoch(1), reason: Reason::Forced };
     let taken = open(site.spool.path(), "b", Some(order)).await;
     let mut state = site.queue.state();

@@ -279,7 +279,7 @@ impl Takeover {
     /// The owner lives. If the network to it stays down, the lease having been renewed since: an alarm, and no more.
     fn network(&mut self, now: Moment, lease: &LeaseView, view: &View, out: &mut Vec<Action>) {
         let owner = view.peer(&lease.owner);
-        if !owner.known || owner.paths_up >= owner.paths {
+        if owner.paths_up >= owner.paths {
             self.degraded_since = None;
             self.told.clear();
             return;

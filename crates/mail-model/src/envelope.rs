@@ -1,6 +1,6 @@
 //! The envelope of a message: who sent it, who gets it, and what was asked about reports. RFC 5321 2.3.1, RFC 3461.
 
-use crate::{ForwardPath, ReversePath};
+use crate::address::{ForwardPath, ReversePath};
 
 /// Position of a recipient in its envelope, from 0. Stable for the life of the message.
 pub type RecipientIndex = u16;

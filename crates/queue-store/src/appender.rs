@@ -93,6 +93,9 @@ pub(crate) struct Appender {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) books: Arc<Mutex<Books>>,
     segment_size: u64,
+    /// Mail opens no segment that would leave less free space than this: a taker needs some to take over, and deliveries
+    /// to empty the queue.
+    pub(crate) reserve: u64,
     file: Box<dyn StoredFile>,
     fence: Box<dyn StoredFile>,
     chain: Chain,
@@ -134,6 +137,7 @@ impl Appender {
             clock,
             books: Arc::new(Mutex::new(books)),
             segment_size,
+            reserve: 0,
             file,
             fence,
             chain: Chain::start(segment.epoch),
@@ -297,6 +301,12 @@ impl Appender {
         // A batch larger than a segment gets one of its own.
         if self.offset + len <= limit || self.offset <= SECTOR_LEN as u64 {
             return Ok(());
+        }
+        if mail && self.reserve > 0 {
+            let free = self.files.storage.free_space(&self.files.dir).map_err(sick)?;
+            if free < self.reserve.saturating_add(self.segment_size) {
+                return Err(AppendError::Full);
+            }
         }
         match self.rotate() {
             Err(AppendError::Full) if !mail => Ok(()),

@@ -53,7 +53,7 @@ pub(crate) struct Pulse {
     pub(crate) batches: AtomicU64,
     /// Records in them.
     pub(crate) records: AtomicU64,
-    /// When the commit that is running began, boot time ms; 0 if none is running.
+    /// When the commit or the step of cleaning that is running began, boot time ms; 0 if none is running.
     pub(crate) busy_since: AtomicU64,
     /// Up to where frames are durable.
     pub(crate) committed: Mutex<(SegmentId, u64)>,
@@ -444,8 +444,13 @@ impl Worker {
     fn clean(&mut self) -> Result<(), AppendError> {
         // As long as requests wait, one small step; else until there is nothing to do.
         loop {
-            let needed = self.uploads.oldest(self.clock.now());
-            match self.cleaner.step(&mut self.appender, needed) {
+            let now = self.clock.now();
+            let needed = self.uploads.oldest(now);
+            // A step may sync: while that hangs, nobody must take this owner for alive.
+            self.pulse.busy_since.store(now.0.max(1), Ordering::Relaxed);
+            let step = self.cleaner.step(&mut self.appender, needed);
+            self.pulse.busy_since.store(0, Ordering::Relaxed);
+            match step {
                 Ok(Step::Worked) if self.inbox.is_empty() && self.held.is_none() => {}
                 // A full disk is met again by the next step; meanwhile nothing is lost.
                 Ok(Step::Worked | Step::Idle) | Err(AppendError::Full) => return Ok(()),

@@ -48,6 +48,11 @@ impl Lock {
         }
     }
 
+    /// Gives it back.
+    pub(crate) fn release(&self) {
+        *self.held.lock() = None;
+    }
+
     /// True if nobody holds it. Takes nothing.
     pub(crate) fn looks_free(&self) -> std::io::Result<bool> {
         is_free_file(&self.path)

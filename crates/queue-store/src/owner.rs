@@ -82,9 +82,18 @@ impl Owner {
         loop {
             let mut actions = Vec::new();
             self.machine.step(self.shared.options.clock.now(), &event, &mut actions);
-            self.shared.state.send_replace(self.machine.state());
+            let state = self.machine.state();
+            // Whoever sees FENCED must see it before anything else happens; whoever sees RELEASED may open the queue anew.
+            let told_last = matches!(state, State::Released | State::GaveUp);
+            if !told_last {
+                self.shared.state.send_replace(state);
+            }
             let answer = actions.into_iter().fold(None, |_, action| self.carry_out(action));
-            if self.machine.state().is_final() {
+            if state.is_final() {
+                self.lock.release();
+                if told_last {
+                    self.shared.state.send_replace(state);
+                }
                 return;
             }
             event = answer.unwrap_or_else(|| self.wait(None));
@@ -291,6 +300,7 @@ impl Owner {
             sizes,
             options.segment_size,
         )?;
+        appender.reserve = options.free_space_reserve;
         let now = options.clock.wall();
         let mut outcomes = Vec::with_capacity(doubtful.len());
         for doubt in &doubtful {
@@ -303,6 +313,7 @@ impl Owner {
         for segment in replay.leftovers.iter().chain(&replay.orphans) {
             clean::remove_files(&appender, *segment);
         }
+        *shared.pulse.committed.lock() = appender.committed();
         let books = Arc::clone(&appender.books);
         let commands = shared.commands.clone();
         let journal =

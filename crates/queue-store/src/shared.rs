@@ -39,7 +39,7 @@ pub struct QueueOptions {
     pub timers: Timers,
     /// Bytes of a segment.
     pub segment_size: u64,
-    /// New mail is refused when less than this is free.
+    /// New mail is refused when less than this is free. A taker needs it on a full disk: a few segments, never nothing.
     pub free_space_reserve: u64,
     /// The clock.
     pub clock: Arc<dyn Clock>,

@@ -15,11 +15,11 @@ use mail_model::{
     ReversePath, Role, WallTime,
 };
 use queue_format::record::{
-    Content, Failure, MessageKey, MessageRecord, OutcomeGroup, OutcomeRecord, Settles, Verdict,
-    encode_envelope,
+    Content, Failure, MessageKey, MessageRecord, OperateRecord, OutcomeGroup, OutcomeRecord, Settles, Verb,
+    Verdict, encode_envelope,
 };
 use queue_store::inspect::{self, Depth};
-use queue_store::{OpenError, Queue, QueueOptions, Refusal};
+use queue_store::{AppendError, OpenError, Queue, QueueOptions, Refusal};
 
 #[derive(Debug)]
 struct TestClock;
@@ -284,4 +284,53 @@ async fn many_sessions_share_a_sync() {
     let status = queue.status();
     assert_eq!(status.messages, 1000);
     assert!(status.batches * 3 < 1000, "{} commits for 1000 messages", status.batches);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_that_releases_with_an_attempt_open_is_not_clean_and_the_attempt_is_counted() {
+    let spool = tempfile::tempdir().unwrap();
+    let queue = opened(options(spool.path(), "a")).await;
+    let key = accept(&queue, 1, b"in transaction").await;
+    queue.begin_attempt(key, vec![0], "hop".into(), WallTime(1)).await.unwrap();
+    queue.drain();
+    queue.release().await;
+    let seen = inspect::inspect(&spool.path().join("a"), "test", queue.id(), Depth::Everything).unwrap();
+    assert!(!seen.replay.books.is_clean());
+    assert_eq!(seen.replay.books.open_attempts().count(), 1);
+    let next = opened(options(spool.path(), "a")).await;
+    let balance = next.books(queue_format::books::Books::balance).unwrap();
+    assert_eq!((balance.holds, balance.totals.in_doubt, balance.queued), (true, 1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_deleted_while_it_is_delivered_is_counted_once() {
+    let spool = tempfile::tempdir().unwrap();
+    let queue = opened(options(spool.path(), "a")).await;
+    let key = accept(&queue, 1, b"unwanted").await;
+    let number = queue.begin_attempt(key, vec![0], "hop".into(), WallTime(1)).await.unwrap();
+    let operate = OperateRecord {
+        message: key,
+        verb: Verb::Delete,
+        recipients: vec![0],
+        at: WallTime(2),
+        by: "operator".into(),
+    };
+    queue.operate(operate.clone()).await.unwrap();
+    queue.settle(outcome(key, Some(number), Verdict::Delivered)).await.unwrap();
+    queue.operate(operate).await.unwrap();
+    let balance = queue.books(queue_format::books::Books::balance).unwrap();
+    assert_eq!((balance.holds, balance.totals.deleted, balance.totals.delivered), (true, 1, 0));
+    let taker = taken_by_b(spool.path(), 1).await;
+    assert_eq!(taker.books(queue_format::books::Books::balance), Some(balance));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_that_was_abandoned_cannot_be_named() {
+    let spool = tempfile::tempdir().unwrap();
+    let queue = opened(options(spool.path(), "a")).await;
+    let key = queue.next_key();
+    let chunk = queue.append_chunk(key, Bytes::from_static(b"piece")).await.unwrap();
+    queue.abandon(key);
+    let late = queue.accept(message(key, 1, 5, Content::Chunks(vec![chunk])), Bytes::new()).await;
+    assert_eq!(late, Err(Refusal::Append(AppendError::ContentGone)));
 }

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use settings::LimitSettings;
 use tokio::sync::watch;
 
 /// Which bound is reached.
@@ -25,17 +24,22 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// Counts one more connection of `client` for as long as the place is held.
-    pub(crate) fn enter(self: &Arc<Self>, client: IpAddr, limits: &LimitSettings) -> Result<Place, Crowded> {
+    /// Counts one more connection of `client` for as long as the place is held, unless there are `all_max` of everybody or
+    /// `client_max` of this client.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        client: IpAddr,
+        all_max: usize,
+        client_max: usize,
+    ) -> Result<Place, Crowded> {
         let mut clients = self.clients.lock();
-        if *self.open.borrow() >= limits.connections {
+        if *self.open.borrow() >= all_max {
             return Err(Crowded::All);
         }
-        let count = clients.entry(client).or_default();
-        if *count >= limits.connections_per_client {
+        if clients.get(&client).is_some_and(|count| *count >= client_max) {
             return Err(Crowded::Client);
         }
-        *count += 1;
+        *clients.entry(client).or_default() += 1;
         self.open.send_modify(|open| *open += 1);
         Ok(Place { admission: Arc::clone(self), client })
     }
@@ -70,5 +74,25 @@ impl Drop for Place {
             }
         }
         self.admission.open.send_modify(|open| *open = open.saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_counted_for_all_and_for_each_client_and_come_back() {
+        let admission = Arc::new(Admission::default());
+        let [one, two, three] = [[192, 0, 2, 1], [192, 0, 2, 2], [192, 0, 2, 3]].map(IpAddr::from);
+        let enter = |client| admission.enter(client, 3, 2);
+        let mut places = vec![enter(one).unwrap(), enter(one).unwrap()];
+        assert_eq!(enter(one).unwrap_err(), Crowded::Client);
+        places.push(enter(two).unwrap());
+        assert_eq!(enter(three).unwrap_err(), Crowded::All);
+        assert_eq!(admission.open(), 3);
+        places.clear();
+        assert_eq!((admission.open(), admission.clients.lock().len()), (0, 0), "nobody is remembered");
+        enter(three).unwrap();
     }
 }

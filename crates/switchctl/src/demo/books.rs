@@ -155,3 +155,34 @@ pub fn is_of(id: Option<&str>, queue: &QueueId, last: Epoch) -> bool {
     let id = id.and_then(|id| id.parse::<MessageId>().ok());
     id.is_some_and(|id| id.queue == *queue && id.epoch <= last)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_lost_damaged_unexplained_or_left_is_a_fault() {
+        let whole = Books { accepted: 9, delivered: 9, duplicates: 2, in_doubt: 2, ..Books::default() };
+        assert_eq!(whole.faults(), Vec::<String>::new());
+        let name = || vec!["run-7".to_owned()];
+        for broken in [
+            Books { lost: name(), ..whole.clone() },
+            Books { damaged: name(), ..whole.clone() },
+            Books { in_doubt: 1, ..whole.clone() },
+            Books { violations: name(), ..whole.clone() },
+            Books { still_queued: 1, ..whole.clone() },
+            Books { refused: 1, ..whole.clone() },
+        ] {
+            assert_eq!(broken.faults().len(), 1, "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_of_a_queue_up_to_an_epoch() {
+        let b: QueueId = "b".parse().unwrap();
+        for (id, wanted) in [("b-2-1f", true), ("b-3-1f", false), ("a-2-1f", false), ("?", false)] {
+            assert_eq!(is_of(Some(id), &b, Epoch(2)), wanted, "{id}");
+        }
+        assert!(!is_of(None, &b, Epoch(2)));
+    }
+}

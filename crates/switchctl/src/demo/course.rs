@@ -72,7 +72,7 @@ pub(crate) async fn run(options: Options) -> Result<bool> {
     screen.line(&format!("report: {}", report.display()));
     if options.json {
         use std::io::Write as _;
-        writeln!(std::io::stdout().lock(), "{}", verdict.line(&report)).context("write the verdict")?;
+        writeln!(std::io::stdout().lock(), "{}", verdict.line(&report)?).context("write the verdict")?;
     }
     Ok(verdict.passed())
 }

@@ -83,6 +83,23 @@ impl Story {
     }
 }
 
+/// The line for programs: its keys, in this order, are a contract.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    verdict: &'static str,
+    seed: u64,
+    accepted: u64,
+    delivered: u64,
+    lost: usize,
+    duplicates: u64,
+    in_doubt: u64,
+    client_retries_delivered_twice: u64,
+    still_queued: u64,
+    takeover_ms: Option<Phases>,
+    handback_ms: Option<u64>,
+    report: &'a Path,
+}
+
 /// A demo that has ended.
 #[derive(Debug)]
 pub(crate) struct Verdict {
@@ -121,21 +138,21 @@ impl Verdict {
     }
 
     /// The line for programs.
-    pub(crate) fn line(&self, report: &Path) -> Value {
-        json!({
-            "verdict": self.word(),
-            "seed": self.options.seed,
-            "accepted": self.books.accepted,
-            "delivered": self.books.delivered,
-            "lost": self.books.lost.len(),
-            "duplicates": self.books.duplicates,
-            "in_doubt": self.books.in_doubt,
-            "client_retries_delivered_twice": self.books.client_retries_delivered_twice,
-            "still_queued": self.books.still_queued,
-            "takeover_ms": self.story.phases,
-            "handback_ms": self.story.handback_ms,
-            "report": report,
-        })
+    pub(crate) fn line(&self, report: &Path) -> Result<String> {
+        Ok(serde_json::to_string(&Line {
+            verdict: self.word(),
+            seed: self.options.seed,
+            accepted: self.books.accepted,
+            delivered: self.books.delivered,
+            lost: self.books.lost.len(),
+            duplicates: self.books.duplicates,
+            in_doubt: self.books.in_doubt,
+            client_retries_delivered_twice: self.books.client_retries_delivered_twice,
+            still_queued: self.books.still_queued,
+            takeover_ms: self.story.phases,
+            handback_ms: self.story.handback_ms,
+            report,
+        })?)
     }
 
     /// Everything, as indented JSON.
@@ -205,5 +222,67 @@ impl Verdict {
             ));
         }
         lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cluster::observe::LeaseView;
+    use mail_model::{LeaseState, Role};
+
+    use super::super::leases::Seen;
+    use super::*;
+
+    fn options(fault: Fault) -> Options {
+        Options { nodes: 2, rate: 200, seconds: 20, fault, seed: 1, json: true, keep: false }
+    }
+
+    fn history(epochs: &[(&str, u64)]) -> History {
+        let seen = |(queue, epoch): &(&str, u64)| Seen {
+            at: Moment(0),
+            queue: queue.parse().unwrap(),
+            lease: LeaseView {
+                epoch: Epoch(*epoch),
+                owner: "a".parse().unwrap(),
+                role: Role::Primary,
+                seq: 1,
+                state: Some(LeaseState::Active),
+                working: true,
+                window_ms: 2000,
+                renew_ms: 300,
+                queued: 0,
+            },
+        };
+        let changes: Vec<Seen> = epochs.iter().map(seen).collect();
+        History { latest: changes.clone(), changes }
+    }
+
+    #[test]
+    fn a_takeover_that_nothing_called_for_fails_the_demo() {
+        let epochs = [("a", 1), ("b", 1), ("b", 2)];
+        for (fault, hit, passes) in [
+            (Fault::Kill, Some("b"), true),
+            (Fault::Kill, Some("a"), false),
+            (Fault::Isolate, None, false),
+            (Fault::None, None, false),
+        ] {
+            let last_epoch = hit.map(|queue| (queue.parse().unwrap(), Epoch(1)));
+            let mut story = Story { last_epoch, ..Story::default() };
+            story.judge_epochs(&history(&epochs), fault);
+            let verdict =
+                Verdict { options: options(fault), story, books: Books::default(), broken_off: None };
+            assert_eq!(verdict.passed(), passes, "{fault} {hit:?}: {:?}", verdict.faults());
+        }
+    }
+
+    #[test]
+    fn the_line_has_every_key_whatever_happened() {
+        let verdict = Verdict::broken_off(options(Fault::Kill), "a switch did not start".to_owned());
+        let wanted = concat!(
+            r#"{"verdict":"fail","seed":1,"accepted":0,"delivered":0,"lost":0,"duplicates":0,"in_doubt":0,"#,
+            r#""client_retries_delivered_twice":0,"still_queued":0,"takeover_ms":null,"handback_ms":null,"#,
+            r#""report":"r.json"}"#
+        );
+        assert_eq!(verdict.line(Path::new("r.json")).unwrap(), wanted);
     }
 }
