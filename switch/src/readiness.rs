@@ -38,13 +38,14 @@ impl Gate {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// True if new mail is taken.
+    /// True if clients are greeted. With a full disk they are, and told 452 when they come to their message: that is what a
+    /// sender understands, while the probe says 503 and takes the node out of the balancer.
     pub(crate) fn is_open(&self) -> bool {
         self.role == Role::Primary
             && self.delivering.load(Ordering::Acquire)
             && !self.is_draining()
             && *self.queue.state().borrow() == State::Active
-            && self.queue.admit(0).is_ok()
+            && self.queue.may_act().is_ok()
     }
 
     /// Why no new mail is taken; empty if it is.

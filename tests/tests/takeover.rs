@@ -177,3 +177,57 @@ async fn while_it_is_paused_a_dead_nodes_queue_is_left_alone() -> Result<()> {
     stage.close(load).await?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switch_that_crashes_is_started_again_at_home_and_nobody_takes_its_queue() -> Result<()> {
+    let mut stage = Stage::open(2).await?;
+    let load = stage.fill(1_000).await?;
+    let queue = stage.scene.queue(1)?;
+    let before = stage.epoch(&queue)?;
+    stage.scene.crash_switch(1).await?;
+    let home = |lease: &LeaseView| lease.working && lease.epoch > before;
+    let lease = stage.scene.leases.wait_for(&queue, "somebody works on the queue", PATIENCE, home).await?;
+    ensure!(lease.role == Role::Primary && lease.epoch == before.next(), "{lease:?}");
+    stage.scene.wait_for_decision(1, &queue, ("restart", "primary_ended"), PATIENCE).await?;
+    stage.scene.put_off(false);
+    stage.close(load).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_survivor_dies_while_it_drains_the_next_one_takes_both_queues() -> Result<()> {
+    let mut stage = Stage::open(3).await?;
+    let load = stage.fill(1_500).await?;
+    let (a, c) = (stage.scene.queue(0)?, stage.scene.queue(2)?);
+    stage.scene.kill(2).await?;
+    let first = stage.scene.site.node(0)?.id.clone();
+    let drains = |lease: &LeaseView| lease.working && lease.owner == first;
+    stage.scene.leases.wait_for(&c, "the first survivor drains", PATIENCE, drains).await?;
+    stage.scene.kill(0).await?;
+    let second = stage.scene.site.node(1)?.id.clone();
+    let drains = |lease: &LeaseView| lease.working && lease.owner == second;
+    for queue in [&a, &c] {
+        stage.scene.leases.wait_for(queue, "the second survivor drains", PATIENCE, drains).await?;
+    }
+    stage.scene.put_off(false);
+    stage.close(load).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_every_node_loses_power_at_once_each_takes_its_own_queue_up_again() -> Result<()> {
+    let mut stage = Stage::open(2).await?;
+    let load = stage.fill(1_000).await?;
+    stage.scene.kill(0).await?;
+    stage.scene.kill(1).await?;
+    stage.scene.start_node(0).await?;
+    stage.scene.start_node(1).await?;
+    stage.scene.put_off(false);
+    for index in [0, 1] {
+        let queue = stage.scene.queue(index)?;
+        let home = |lease: &LeaseView| lease.working && lease.role == Role::Primary && lease.epoch.0 > 1;
+        stage.scene.leases.wait_for(&queue, "it works at home", PATIENCE, home).await?;
+    }
+    stage.close(load).await?;
+    Ok(())
+}

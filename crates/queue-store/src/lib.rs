@@ -16,6 +16,7 @@
 //! | `observe` | a lease read by who watches it |
 //! | `point` | where a test may end the process |
 //! | `files`, `lock` | the files of a queue directory |
+//! | `fitness` | whether a file system can carry a queue at all |
 //! | `storage` | every file operation, behind one trait |
 
 mod appender;
@@ -23,6 +24,7 @@ mod clean;
 mod content;
 mod effect;
 mod files;
+mod fitness;
 pub mod inspect;
 mod journal;
 mod lock;

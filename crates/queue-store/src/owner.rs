@@ -27,12 +27,12 @@ use crate::point::crash_point;
 use crate::renew::Renewer;
 use crate::shared::{Command, OpenError, QueueOptions, Shared, Work};
 
-/// Refuses a directory that is not this queue's, before anything is touched.
+/// Refuses a directory that is not this queue's, before anything is touched. True if the queue was ever claimed.
 pub(crate) fn inspect_lease(
     files: &QueueFiles,
     options: &QueueOptions,
     lock: &Lock,
-) -> Result<(), OpenError> {
+) -> Result<bool, OpenError> {
     let foreign = |what: String| OpenError::Foreign { dir: options.dir.clone(), what };
     let unreadable = |error: io::Error| {
         if error.kind() == io::ErrorKind::InvalidData {
@@ -43,7 +43,7 @@ pub(crate) fn inspect_lease(
             OpenError::Directory { dir: options.dir.clone(), error }
         }
     };
-    let Some(top) = files.top_epoch().map_err(unreadable)? else { return Ok(()) };
+    let Some(top) = files.top_epoch().map_err(unreadable)? else { return Ok(false) };
     let claim = files.read_claim(top).map_err(unreadable)?;
     if claim.cluster != options.cluster || claim.queue != options.queue {
         return Err(foreign(format!(
@@ -55,7 +55,7 @@ pub(crate) fn inspect_lease(
     if same_place && !lock.looks_free().unwrap_or(true) {
         return Err(OpenError::Busy(options.queue.clone()));
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Starts the thread.

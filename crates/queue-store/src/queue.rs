@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cluster::instance::State;
-use mail_model::{AttemptNumber, Epoch, MessageId, QueueId, RecipientIndex, WallTime};
+use mail_model::{AttemptNumber, Epoch, MessageId, QueueId, RecipientIndex, Role, WallTime};
 use parking_lot::RwLock;
 use queue_format::books::Books;
 use queue_format::record::{
@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use crate::appender::{AppendError, Draft};
 use crate::content::ContentReader;
 use crate::files::QueueFiles;
+use crate::fitness;
 use crate::lock::Lock;
 use crate::owner;
 use crate::shared::{Command, OpenError, QueueOptions, Shared, Work};
@@ -72,16 +73,32 @@ pub struct Queue(Arc<Shared>);
 impl Queue {
     /// Checks the directory and starts to take the ownership. Watch [`Self::state`] for the rest.
     pub fn open(options: QueueOptions) -> Result<Self, OpenError> {
-        Self::open_on(Arc::new(Disk), options)
+        Self::open_with(Arc::new(Disk), options, true)
     }
 
     /// Like [`Self::open`], on another storage than this machine's file systems: for tests.
     pub fn open_on(storage: Arc<dyn Storage>, options: QueueOptions) -> Result<Self, OpenError> {
+        Self::open_with(storage, options, false)
+    }
+
+    fn open_with(storage: Arc<dyn Storage>, options: QueueOptions, trial: bool) -> Result<Self, OpenError> {
         let files = Arc::new(QueueFiles::new(storage, &options.dir));
         let directory = |error| OpenError::Directory { dir: options.dir.clone(), error };
-        files.make_dirs().map_err(directory)?;
         let lock = Lock::new(&options.dir);
-        owner::inspect_lease(&files, &options, &lock)?;
+        let claimed = owner::inspect_lease(&files, &options, &lock)?;
+        // Unless it was told that the queue has no owner yet, it expects one that others wrote.
+        let told_of_none = options.order.is_some_and(|order| order.expected == Epoch(0));
+        if options.role == Role::Secondary && !claimed && !told_of_none {
+            return Err(OpenError::Absent { dir: options.dir, queue: options.queue });
+        }
+        files.make_dirs().map_err(directory)?;
+        if trial {
+            fitness::check(&files, options.instance).map_err(|unfit| OpenError::Unfit {
+                dir: options.dir.clone(),
+                what: unfit.what,
+                error: unfit.error,
+            })?;
+        }
         let (commands, inbox) = crossbeam::channel::bounded(8);
         let free = files.storage.free_space(&options.dir).map_err(directory)?;
         let shared = Arc::new(Shared {

@@ -56,6 +56,29 @@ pub enum OpenError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// A secondary drains what others wrote: it makes no queue.
+    #[error(
+        "queue directory {dir}: there is no queue '{queue}' here; mount the storage it lies on, or correct queue.dir"
+    )]
+    Absent {
+        /// The directory.
+        dir: PathBuf,
+        /// The queue that should be there.
+        queue: QueueId,
+    },
+    /// The file system refuses something that the protocol cannot do without.
+    #[error(
+        "queue directory {dir}: this file system refuses {what} ({error}); put queue.dir on ext4, XFS, NFSv4.1 or another file \
+         system with hard links and fsync"
+    )]
+    Unfit {
+        /// The directory.
+        dir: PathBuf,
+        /// What is refused.
+        what: &'static str,
+        /// What the system says.
+        error: std::io::Error,
+    },
     /// Another instance runs here.
     #[error("queue '{0}' is already run by another switch of this node; stop that one first")]
     Busy(QueueId),

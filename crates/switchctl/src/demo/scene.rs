@@ -203,6 +203,14 @@ impl Scene {
         Ok(status.code())
     }
 
+    /// SIGKILL to a node's switch alone. Its heartbeatd is left to start it again.
+    pub async fn crash_switch(&mut self, index: usize) -> Result<()> {
+        let switch = &mut self.node(index)?.switch;
+        switch.signal(Signal::SIGKILL)?;
+        switch.end().await?;
+        Ok(())
+    }
+
     /// SIGTERM to both programs of a node, heartbeatd first, and waits for their ends. Answers the exit codes.
     pub async fn stop_node(&mut self, index: usize) -> Result<[Option<i32>; 2]> {
         let Some(mut node) = self.slot(index)?.take() else { return Ok([Some(0); 2]) };
@@ -238,7 +246,7 @@ impl Scene {
     pub fn load(&self, run: &str, rate: u32, total: u64, seed: u64) -> Load {
         Load {
             rate: Rate::PerSecond(rate),
-            sessions: usize::try_from(rate / 20).unwrap_or(usize::MAX).clamp(10, 200),
+            sessions: usize::try_from(total.min(u64::from(rate / 20).clamp(10, 200))).unwrap_or(1),
             total: Some(total),
             seed,
             ..Load::new(self.balancer.address(), run)
