@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! "MSWD" | crc32c of all that follows | version u16 | segment | segment length u64 | next number u64 | chain u32
-//! then for each frame: offset u64, the 56 header bytes, the meta
+//! then for each frame: offset u64, the 64 header bytes, the meta
 //! ```
 //!
 //! A digest is derived and immutable. If it is missing, bad, or ends elsewhere than the log says its segment ends, the
@@ -103,7 +103,7 @@ impl<'a> Digest<'a> {
         }
         let segment = SegmentId { epoch: Epoch(r.u64("digest epoch")?), number: r.u32("digest segment")? };
         let len = r.u64("segment length")?;
-        let end = Chain { segment, number: r.u64("next number")?, crc: r.u32("chain")? };
+        let end = Chain { segment, number: r.u64("next number")?, crc: r.u32("chain")?, cookie: 0 };
         Ok(Self { segment, len, end, frames: r.0 })
     }
 

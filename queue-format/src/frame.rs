@@ -17,7 +17,7 @@ use mail_model::{Epoch, SegmentId};
 /// First bytes of every frame.
 pub const MAGIC: [u8; 4] = *b"MSWF";
 /// Bytes before the meta.
-pub const HEADER_LEN: usize = 56;
+pub const HEADER_LEN: usize = 64;
 /// The longest meta. An envelope of 1,000 recipients takes about 100 KiB; 65,535 of the longest about 40 MiB.
 pub const META_LEN_MAX: u32 = 48 << 20;
 /// The longest body of one frame. Longer messages are written as several chunks.
@@ -44,6 +44,8 @@ pub struct FrameHeader {
     pub body_crc: u32,
     /// The kind of record, see [`crate::record::Kind`].
     pub kind: u8,
+    /// Drawn by chance for its epoch.
+    pub cookie: u64,
 }
 
 impl FrameHeader {
@@ -92,13 +94,21 @@ pub struct Chain {
     pub number: u64,
     /// Crc of the last frame.
     pub crc: u32,
+    /// What the epoch's frames bear. Of no meaning where frames are only read.
+    pub cookie: u64,
 }
 
 impl Chain {
-    /// The start of an epoch.
+    /// The start of an epoch, to be compared with what was written.
     #[must_use]
     pub fn start(epoch: Epoch) -> Self {
-        Self { segment: SegmentId { epoch, number: 0 }, number: 0, crc: 0 }
+        Self::begin(epoch, 0)
+    }
+
+    /// The start of an epoch whose frames will bear `cookie`.
+    #[must_use]
+    pub fn begin(epoch: Epoch, cookie: u64) -> Self {
+        Self { segment: SegmentId { epoch, number: 0 }, number: 0, crc: 0, cookie }
     }
 
     /// True if `header` is the frame that comes next.
@@ -133,6 +143,7 @@ impl Chain {
             body_len: u32::try_from(body.len()).unwrap_or(u32::MAX),
             body_crc: body_crc(body),
             kind,
+            cookie: self.cookie,
         };
         let tail = tail_bytes(&header);
         header.crc = crc32c::crc32c_append(crc32c::crc32c(&tail), meta);
@@ -145,10 +156,10 @@ impl Chain {
     }
 }
 
-/// Header bytes 8 to 56, which the crc covers.
+/// Header bytes 8 to 64, which the crc covers.
 fn tail_bytes(header: &FrameHeader) -> [u8; HEADER_LEN - 8] {
     let mut tail = [0; HEADER_LEN - 8];
-    let fields: [&[u8]; 9] = [
+    let fields: [&[u8]; 10] = [
         &header.meta_len.to_le_bytes(),
         &header.body_len.to_le_bytes(),
         &header.body_crc.to_le_bytes(),
@@ -158,6 +169,7 @@ fn tail_bytes(header: &FrameHeader) -> [u8; HEADER_LEN - 8] {
         &header.durable.to_le_bytes(),
         &header.chain.to_le_bytes(),
         &[header.kind, 0, 0, 0],
+        &header.cookie.to_le_bytes(),
     ];
     let mut bytes = fields.into_iter().flatten();
     for slot in &mut tail {
@@ -192,7 +204,8 @@ pub fn peek(bytes: &[u8]) -> Result<FrameHeader, FrameError> {
         meta_len,
         body_len,
         body_crc,
-        kind: fields.u8("kind").map_err(short)?,
+        kind: fields.bytes(4, "kind").map_err(short)?.first().copied().unwrap_or(0),
+        cookie: fields.u64("cookie").map_err(short)?,
     };
     if meta_len > META_LEN_MAX || body_len > BODY_LEN_MAX {
         return Err(FrameError::Length);

@@ -214,7 +214,7 @@ impl<'a, Q: QueueSource> Walk<'a, Q> {
     fn head(&self, segment: SegmentId) -> Result<Option<SegmentRecord>, ReplayError> {
         let Some(bytes) = self.source.open(segment)? else { return Ok(None) };
         let mut head = None;
-        let range = Range { from: 0, chain: None, until: first_frame_end(&bytes)?, durable: 0 };
+        let range = Range { until: first_frame_end(&bytes)?, ..Range::whole(None) };
         scan::scan(&bytes, segment, range, Bodies::Tail, |place, _, record| {
             if let (0, Record::Segment(record)) = (place.offset, record) {
                 head = Some(record);
@@ -254,7 +254,7 @@ impl<'a, Q: QueueSource> Walk<'a, Q> {
         bytes.read_at(one, &mut second)?;
         let two = crate::frame::peek(&second).map_or(one, |h| one.saturating_add(h.frame_len()));
         let until = Some(until.unwrap_or(two).min(two));
-        let range = Range { from: 0, chain: Some(Chain::start(epoch)), until, durable: 0 };
+        let range = Range { until, ..Range::whole(Some(Chain::start(epoch))) };
         let mut entries = Vec::new();
         scan::scan(&bytes, first, range, Bodies::Tail, |_, _, record| {
             if let Record::Seal(seal) = record {
@@ -390,13 +390,15 @@ impl<'a, Q: QueueSource> Walk<'a, Q> {
         {
             return Ok(Some(read));
         }
+        let after = self.first_header(following(segment))?;
         let durable = match stop {
             Some(seal) => seal.number,
-            None => self.first_header(following(segment))?.map_or(0, |header| header.durable),
+            None => after.map_or(0, |header| header.durable),
         };
+        let cookie = after.map(|header| header.cookie);
         let mut next = None;
         let books = &mut self.result.books;
-        let range = Range { from: 0, chain, until: stop.map(|s| s.len), durable };
+        let range = Range { from: 0, chain, until: stop.map(|s| s.len), durable, cookie };
         let found = scan::scan(&bytes, segment, range, self.plan.bodies, |place, header, record| {
             apply(books, place, header, record, &mut next);
         })?;

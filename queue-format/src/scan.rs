@@ -8,6 +8,9 @@
 //! | zeros, a cut or torn frame, and nothing durable behind it | that is the end: a torn tail, normal after a crash |
 //! | a bad frame, and behind it a good one that knew it to be durable | *rot*: reports the range, goes on behind it |
 //!
+//! Behind damage, frames are searched for among bytes that may be a stranger's mail. Only those count that bear the cookie
+//! of the frames before the damage, or of the segment after this one.
+//!
 //! A frame's header and meta have a checksum of their own. Its body is vouched for by a later frame, a seal or the next
 //! segment that says it was durable; the frames of the last, possibly unsynced batch have no such witness, so their bodies are read and checked.
 
@@ -114,13 +117,15 @@ pub struct Range {
     /// Frames with lower numbers are known to have been durable, from outside this segment: a seal, or the segment after
     /// it. 0 if nothing is known.
     pub durable: u64,
+    /// The cookie of this epoch, if it is known from outside this segment.
+    pub cookie: Option<u64>,
 }
 
 impl Range {
     /// The whole of a segment whose chain at the start is `chain`.
     #[must_use]
     pub fn whole(chain: Option<Chain>) -> Self {
-        Self { from: 0, chain, until: None, durable: 0 }
+        Self { from: 0, chain, until: None, durable: 0, cookie: None }
     }
 }
 
@@ -205,12 +210,14 @@ pub fn scan<S: Source + ?Sized>(
     let mut window = Window::new(source, range.until);
     let mut offset = range.from;
     let mut chain = range.chain;
+    let mut cookie = range.cookie;
     let mut pending: VecDeque<Pending> = VecDeque::new();
     let mut damages = Vec::new();
     let fault = loop {
         match next_frame(&mut window, segment, offset)? {
             Ok((header, record)) if chain.is_none_or(|c| c.is_next(&header)) => {
-                let before = chain.unwrap_or(Chain { segment, number: header.number, crc: header.chain });
+                cookie = Some(header.cookie);
+                let before = chain.unwrap_or(found_at(&header));
                 let mut after = before;
                 after.advance(&header);
                 chain = Some(after);
@@ -227,7 +234,8 @@ pub fn scan<S: Source + ?Sized>(
                 let number = chain.map_or(0, |c| c.number);
                 let known = range.durable;
                 let place = Place { segment, offset };
-                let Some(resume) = find_witness(&mut window, segment, offset, (number, known))? else {
+                let wanted = Wanted { beyond: number, known, cookie };
+                let Some(resume) = find_witness(&mut window, segment, offset, wanted)? else {
                     // What was durable and is not there was lost to rot or to a cut.
                     if number < known {
                         damages.push(Damage { place, len: window.end.saturating_sub(offset), what: fault });
@@ -241,7 +249,7 @@ pub fn scan<S: Source + ?Sized>(
         }
     };
     // The last batch has no witness: its bodies are read, and the first bad one is where the queue ends.
-    let mut end = (offset, chain.unwrap_or(Chain { segment, number: 0, crc: 0 }));
+    let mut end = (offset, chain.unwrap_or(Chain { segment, number: 0, crc: 0, cookie: 0 }));
     let mut torn = false;
     for last in pending {
         if !body_is_good(&mut window, &last)? {
@@ -315,21 +323,38 @@ fn next_frame<S: Source + ?Sized>(
     Ok(Record::decode(header.kind, meta).map(|record| (header, record)).map_err(|_| FrameError::Crc))
 }
 
-/// The first good frame behind `offset` that is later than frame `number` and knew `number` to be durable.
+/// The chain just before a frame that was met without one.
+fn found_at(header: &FrameHeader) -> Chain {
+    Chain { segment: header.segment, number: header.number, crc: header.chain, cookie: 0 }
+}
+
+/// A frame that is searched for behind damage.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    /// Its number is higher.
+    beyond: u64,
+    /// Frames with lower numbers are known to have been durable.
+    known: u64,
+    /// What it bears, if that is known.
+    cookie: Option<u64>,
+}
+
+/// The first good frame behind `offset` that is wanted, if it or a later one knew the damage to have been durable.
 fn find_witness<S: Source + ?Sized>(
     window: &mut Window<'_, S>,
     segment: SegmentId,
     offset: u64,
-    (number, known): (u64, u64),
+    wanted: Wanted,
 ) -> Result<Option<u64>, SourceError> {
     let mut first = None;
     let mut at = offset + 1;
     while let Some(found) = window.find_magic(at)? {
         if let Ok((header, _)) = next_frame(window, segment, found)?
-            && header.number > number
+            && header.number > wanted.beyond
+            && wanted.cookie.is_none_or(|cookie| header.cookie == cookie)
         {
             first = first.or(Some(found));
-            if header.durable.max(known) > number {
+            if header.durable.max(wanted.known) > wanted.beyond {
                 return Ok(first);
             }
         }

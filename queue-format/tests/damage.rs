@@ -10,6 +10,9 @@ use queue_format::lease::{Claim, Fence, Renewal};
 use queue_format::record::{Content, MessageKey, MessageRecord, Record, decode_envelope};
 use queue_format::scan::{Bodies, Range, Scanned, Tail, scan};
 
+/// What the owner of these frames drew.
+const COOKIE: u64 = 0x5eed_c0de_0000_0001;
+
 const SEGMENT: SegmentId = SegmentId { epoch: Epoch(7), number: 0 };
 
 fn record(sequence: u64) -> Record {
@@ -26,7 +29,7 @@ fn record(sequence: u64) -> Record {
 
 /// Frames of one segment, each batch of three durable before the next is written, and where each starts.
 fn written(frames: u64) -> (Vec<u8>, Vec<usize>) {
-    let (mut chain, mut bytes, mut starts) = (Chain::start(Epoch(7)), Vec::new(), Vec::new());
+    let (mut chain, mut bytes, mut starts) = (Chain::begin(Epoch(7), COOKIE), Vec::new(), Vec::new());
     for number in 0..frames {
         starts.push(bytes.len());
         let (mut meta, record) = (Vec::new(), record(number));
@@ -123,4 +126,29 @@ fn a_body_full_of_magics_is_read_in_one_pass() {
     bytes.extend_from_slice(&[1; 10]);
     // Quadratic reading would take minutes.
     assert_eq!(looked_at(&bytes, 0).1, [0, 1]);
+}
+
+/// A segment whose second frame lost its header to a torn write, while its body, a stranger's mail, survived: it holds a
+/// frame with the right segment, a high number, and the claim that everything before it had been durable.
+fn torn_over_a_forged_frame(forged_cookie: u64) -> (Vec<u8>, u64) {
+    let mut forger = Chain { number: 40, ..Chain::begin(Epoch(7), forged_cookie) };
+    let (mut meta, mut forgery) = (Vec::new(), Vec::new());
+    record(40).encode(&mut meta);
+    forger.encode(record(40).kind() as u8, &meta, b"", 40, &mut forgery);
+    let (mut bytes, _) = written(1);
+    let end = bytes.len() as u64;
+    bytes.extend_from_slice(&[0; 4_096]);
+    bytes.extend_from_slice(&forgery);
+    bytes.extend_from_slice(&[0; 64]);
+    (bytes, end)
+}
+
+#[test]
+fn a_frame_forged_in_a_strangers_mail_is_never_taken_for_one() {
+    let (bytes, end) = torn_over_a_forged_frame(COOKIE ^ 1);
+    let (found, seen) = looked_at(&bytes, 0);
+    assert_eq!((seen, found.len, found.damages.len()), (vec![0], end, 0));
+    // The cookie is what tells: with it the same bytes are a frame of this epoch.
+    let (bytes, _) = torn_over_a_forged_frame(COOKIE);
+    assert_eq!(looked_at(&bytes, 0).1, [0, 40]);
 }

@@ -131,6 +131,10 @@ impl Appender {
         let fence = files.storage.open_uncached(&files.lease(identity.epoch)).map_err(sick)?;
         let file = create_segment(&files, segment, segment_size, Space::IfThere).map_err(space)?;
         crash_point("seal::segment-created");
+        // An instance's id is drawn by chance and is never told to a mail client: folded, it is the cookie.
+        let [low, high] =
+            [identity.instance.0, identity.instance.0 >> 64].map(|half| half & u128::from(u64::MAX));
+        let cookie = u64::try_from(low ^ high).unwrap_or_default();
         let mut appender = Self {
             files,
             identity,
@@ -140,7 +144,7 @@ impl Appender {
             reserve: 0,
             file,
             fence,
-            chain: Chain::start(segment.epoch),
+            chain: Chain::begin(segment.epoch, cookie),
             offset: 0,
             durable: 0,
             digest: DigestBuilder::new(),
