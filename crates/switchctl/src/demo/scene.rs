@@ -1,6 +1,7 @@
 //! A running site with everything around it: the nodes, the sink that all mail goes to, the balancer in front, the
 //! links between the nodes, and the eye on the leases. A demo and the tests of takeover play on the same one.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +60,8 @@ pub struct Scene {
     /// Time of all records.
     pub clock: Arc<dyn Clock>,
     running: Vec<Option<NodeProcesses>>,
+    /// Nodes whose switch was killed alone: their heartbeatd runs it now.
+    crashed: BTreeSet<usize>,
 }
 
 impl Scene {
@@ -83,6 +86,7 @@ impl Scene {
         let leases = Leases::watch(&site.spool(), queues, Arc::clone(&clock)).context("watch the leases")?;
         let mut scene = Self {
             running: site.nodes.iter().map(|_| None).collect(),
+            crashed: BTreeSet::new(),
             balancer: Balancer::start(balancer).context("start the balancer")?,
             sink,
             links,
@@ -165,6 +169,7 @@ impl Scene {
     /// Starts both programs of a node that does not run.
     pub async fn start_node(&mut self, index: usize) -> Result<()> {
         let node = self.site.start(index).await?;
+        self.crashed.remove(&index);
         *self.slot(index)? = Some(node);
         Ok(())
     }
@@ -208,6 +213,7 @@ impl Scene {
         let switch = &mut self.node(index)?.switch;
         switch.signal(Signal::SIGKILL)?;
         switch.end().await?;
+        self.crashed.insert(index);
         Ok(())
     }
 
@@ -216,7 +222,10 @@ impl Scene {
         let Some(mut node) = self.slot(index)?.take() else { return Ok([Some(0); 2]) };
         let id = self.site.node(index)?.id.clone();
         let mut codes = [None; 2];
-        for (code, program) in codes.iter_mut().zip([&mut node.heartbeatd, &mut node.switch]) {
+        // A switch that crashed was started again by heartbeatd, and ends with it.
+        let programs = if self.crashed.remove(&index) { 1 } else { 2 };
+        codes.iter_mut().skip(programs).for_each(|code| *code = Some(0));
+        for (code, program) in codes.iter_mut().zip([&mut node.heartbeatd, &mut node.switch]).take(programs) {
             program.terminate()?;
             match timeout(PROGRAM_PATIENCE, program.end()).await {
                 Ok(status) => *code = status?.code(),

@@ -1,6 +1,7 @@
 //! Takeover and hand-back through the real programs. Each test asks the books, kept by client and sink, and the records of
 //! the decisions.
 
+mod chaos;
 mod stage;
 
 use anyhow::{Result, ensure};

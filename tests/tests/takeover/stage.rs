@@ -55,22 +55,44 @@ impl Stage {
     }
 
     /// Waits for the last 250, then for the last delivery; stops everything and closes the books, which must be whole.
+    /// Every program must end well, and none may have logged an ERROR.
     pub(crate) async fn close(mut self, load: LoadRun) -> Result<(Books, Vec<Probe>)> {
-        let probes = load.finish(PATIENCE).await;
-        let accepted = probes.iter().filter(|probe| probe.accepted.is_some()).count();
-        ensure!(accepted == probes.len(), "{accepted} of {} messages got a 250", probes.len());
-        self.scene.run_empty(accepted as u64, PATIENCE).await?;
+        let probes = self.run_out(load).await?;
         self.scene.stop().await?;
-        let queues: Vec<QueueId> = self.scene.site.nodes.iter().map(NodePlan::queue).collect();
-        let books =
-            Books::close(&[("run", probes.clone())], &self.scene.sink, &self.scene.site.spool(), &queues)?;
-        let faults = books.faults();
-        ensure!(faults.is_empty(), "{}", faults.join("\n"));
-        ensure!(books.accepted == books.delivered, "{books:?}");
+        let books = self.books(&probes)?;
         let errors = self.scene.site.errors()?;
         ensure!(errors.is_empty(), "a clean run logs no ERROR:\n{}", errors.join("\n"));
         self.ended = true;
         Ok((books, probes))
+    }
+
+    /// The same after so many faults that programs may have ended by themselves.
+    pub(crate) async fn close_after_chaos(mut self, load: LoadRun) -> Result<()> {
+        let probes = self.run_out(load).await?;
+        for index in 0..self.scene.site.nodes.len() {
+            self.scene.stop_node(index).await?;
+        }
+        self.books(&probes)?;
+        self.ended = true;
+        Ok(())
+    }
+
+    async fn run_out(&self, load: LoadRun) -> Result<Vec<Probe>> {
+        let probes = load.finish(PATIENCE).await;
+        let accepted = probes.iter().filter(|probe| probe.accepted.is_some()).count();
+        ensure!(accepted == probes.len(), "{accepted} of {} messages got a 250", probes.len());
+        self.scene.run_empty(accepted as u64, PATIENCE).await?;
+        Ok(probes)
+    }
+
+    fn books(&self, probes: &[Probe]) -> Result<Books> {
+        let queues: Vec<QueueId> = self.scene.site.nodes.iter().map(NodePlan::queue).collect();
+        let spool = self.scene.site.spool();
+        let books = Books::close(&[("run", probes.to_vec())], &self.scene.sink, &spool, &queues)?;
+        let faults = books.faults();
+        ensure!(faults.is_empty(), "{}", faults.join("\n"));
+        ensure!(books.accepted == books.delivered, "{books:?}");
+        Ok(books)
     }
 
     /// The epoch of a queue now.
