@@ -1,6 +1,8 @@
 //! The claim: a compare-and-swap, and no rubbish left behind.
 
-use std::sync::Barrier;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 
 use mail_model::{BootId, InstanceId, NodeId, Reason, Role, WallTime};
 
@@ -24,31 +26,62 @@ fn claim(epoch: Epoch, instance: u128) -> Claim {
     }
 }
 
+const ROUNDS: u64 = 1_000;
+const RACERS: usize = 3;
+/// Tells a process of this test that it is one of those that race: the queue's directory, the starter's port, its number.
+const RACER: &str = "QUEUE_CLAIM_RACER";
+
+fn scratch() -> tempfile::TempDir {
+    // In memory: the race is about names, and a thousand rounds of syncs would only be slow.
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// Not a test of its own: a process that claims one epoch after the other, each when the starter says so.
 #[test]
-fn of_three_claimers_one_wins_each_epoch_in_a_thousand_rounds() {
-    const ROUNDS: u64 = 1_000;
-    let spool = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+fn a_process_that_races() {
+    let Ok(line) = std::env::var(RACER) else { return };
+    let [dir, port, racer] = line.split('|').collect::<Vec<_>>().try_into().unwrap();
+    let files = QueueFiles::new(Arc::new(Disk), Path::new(dir));
+    let mut starter = TcpStream::connect(("127.0.0.1", port.parse().unwrap())).unwrap();
+    starter.set_nodelay(true).unwrap();
+    for epoch in (1..=ROUNDS).map(Epoch) {
+        let mut go = [0];
+        starter.read_exact(&mut go).unwrap();
+        let won = files.claim(&claim(epoch, racer.parse().unwrap())).unwrap() == ClaimResult::Won;
+        starter.write_all(&[u8::from(won)]).unwrap();
+    }
+}
+
+#[test]
+fn of_three_processes_that_claim_at_once_one_wins_each_of_a_thousand_epochs() {
+    let spool = scratch();
     let files = QueueFiles::new(Arc::new(Disk), &spool.path().join("a"));
     files.make_dirs().unwrap();
-    let gate = Barrier::new(3);
-    let race = |racer: u128| {
-        let mut won = Vec::new();
-        for epoch in (1..=ROUNDS).map(Epoch) {
-            gate.wait();
-            let result = files.claim(&claim(epoch, racer)).unwrap();
-            won.push(result == ClaimResult::Won);
-            gate.wait();
-            let owner = files.read_claim(epoch).unwrap().instance;
-            assert_eq!(result == ClaimResult::Won, owner == InstanceId(racer), "epoch {epoch}");
+    let starter = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = starter.local_addr().unwrap().port();
+    let mut processes: Vec<_> = (1..=RACERS)
+        .map(|racer| {
+            Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "files::tests::a_process_that_races", "--nocapture"])
+                .env(RACER, format!("{}|{port}|{racer}", files.dir.display()))
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let mut racers: Vec<_> = (0..RACERS).map(|_| starter.accept().unwrap().0).collect();
+    for round in 1..=ROUNDS {
+        for racer in &mut racers {
+            racer.write_all(&[1]).unwrap();
         }
-        won
-    };
-    let wins = std::thread::scope(|scope| {
-        let racers: Vec<_> = (1..=3).map(|racer| scope.spawn(move || race(racer))).collect();
-        racers.into_iter().map(|racer| racer.join().unwrap()).collect::<Vec<_>>()
-    });
-    for round in 0..usize::try_from(ROUNDS).unwrap() {
-        assert_eq!(wins.iter().filter(|won| won[round]).count(), 1, "round {round}");
+        let mut won = [[0]; RACERS];
+        for (racer, won) in racers.iter_mut().zip(&mut won) {
+            racer.read_exact(won).unwrap();
+        }
+        assert_eq!(won.iter().filter(|won| won[0] == 1).count(), 1, "epoch {round}: {won:?}");
+    }
+    for process in &mut processes {
+        assert!(process.wait().unwrap().success());
     }
     assert_eq!(files.top_epoch().unwrap(), Some(Epoch(ROUNDS)));
     let names = files.storage.list(&files.lease_dir()).unwrap();

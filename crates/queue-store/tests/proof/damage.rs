@@ -20,7 +20,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     for part in ["segments", "digests", "lease"] {
         std::fs::create_dir_all(to.join(part)).unwrap();
     }

@@ -4,6 +4,7 @@
 #![expect(clippy::panic, reason = "the same")]
 #![expect(clippy::indexing_slicing, reason = "the same")]
 
+mod begin;
 mod crash;
 mod damage;
 mod disk;
