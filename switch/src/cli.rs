@@ -12,6 +12,7 @@ use mail_model::{Epoch, QueueId, Reason, Role};
 use settings::Settings;
 
 use crate::role::{self, Start};
+use crate::tls::{self, Tls};
 
 /// The mail program: SMTP in, queue, SMTP out.
 #[derive(Debug, Parser)]
@@ -149,5 +150,6 @@ fn chosen(run: Run, settings: Settings) -> Result<Start, String> {
     }
     let order = run.expected_epoch.zip(run.reason);
     let order = order.map(|(epoch, reason)| Order { expected: Epoch(epoch), reason: reason.reason() });
-    Ok(Start { file: run.config, settings, queue, role, order })
+    let tls = Tls::load(&settings, role).map_err(|faults| tls::shown(&faults))?;
+    Ok(Start { file: run.config, settings, tls, queue, role, order })
 }

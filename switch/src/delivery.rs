@@ -10,6 +10,7 @@
 //! | `attempt` | one message to one next hop: attempt, connection, transaction, outcome |
 //! | `transfer` | the shell of `smtp::transaction` |
 //! | `connection`, `wire` | a connection whose greeting and EHLO are done, and the replies on it |
+//! | `clear` | hosts whose TLS failed and that may be spoken to in clear |
 //! | `pool` | connections that wait for the next message |
 //! | `verdict` | from what became of recipients to what the journal is told |
 //!
@@ -18,6 +19,7 @@
 
 mod attempt;
 mod claims;
+mod clear;
 mod connection;
 mod context;
 mod destination;

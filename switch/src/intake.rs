@@ -19,10 +19,11 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use settings::TlsMode;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-pub(crate) use self::parts::{Parts, Phase};
+pub(crate) use self::parts::{Door, Parts, Phase};
 
 use self::admission::{Admission, Crowded};
 use self::conversation::Conversation;
@@ -55,8 +56,8 @@ impl Intake {
         Self { parts: Arc::new(parts), admission: Arc::new(Admission::default()) }
     }
 
-    /// Takes connections of `listener` until the program ends. Within a tokio runtime.
-    pub(crate) fn listen(&self, listener: StdListener) -> io::Result<()> {
+    /// Takes connections of `listener`, which is `door`, until the program ends. Within a tokio runtime.
+    pub(crate) fn listen(&self, listener: StdListener, door: Door) -> io::Result<()> {
         let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         tracing::info!(event = "intake.listening", %address);
@@ -64,7 +65,7 @@ impl Intake {
         tokio::spawn(async move {
             loop {
                 match listener.accept().await {
-                    Ok((stream, peer)) => intake.take(stream, peer),
+                    Ok((stream, peer)) => intake.take(stream, peer, door),
                     Err(error) => {
                         tracing::warn!(event = "intake.accept_failed", %address, %error);
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -75,7 +76,7 @@ impl Intake {
         Ok(())
     }
 
-    fn take(&self, stream: TcpStream, peer: SocketAddr) {
+    fn take(&self, stream: TcpStream, peer: SocketAddr, door: Door) {
         let (all_max, client_max) = {
             let limits = &self.parts.settings.load().limits;
             (limits.connections, limits.connections_per_client)
@@ -86,7 +87,7 @@ impl Intake {
             Ok(place) => {
                 let parts = Arc::clone(&self.parts);
                 tokio::spawn(async move {
-                    Conversation::new(stream, client, parts).run().await;
+                    Conversation::new(stream, client, parts, door).run().await;
                     drop(place);
                 });
             }
@@ -97,8 +98,9 @@ impl Intake {
                         ("client", &b"421 4.7.0 too many connections from you, try again later\r\n"[..])
                     }
                 };
-                // A fresh socket has room for a line, so nothing is waited for and no task is spent on it.
-                let told = SockRef::from(&stream).send(line).is_ok();
+                // A fresh socket has room for a line, so nothing is waited for and no task is spent on it. A client that
+                // expects TLS would not understand it.
+                let told = door.mode == TlsMode::StartTls && SockRef::from(&stream).send(line).is_ok();
                 tracing::info!(event = "intake.turned_away", %client, scope, told);
             }
         }

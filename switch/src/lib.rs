@@ -9,6 +9,7 @@
 //! | `bounce` | what a sender is told of failures |
 //! | `readiness` | whether new mail is taken |
 //! | `admin`, `health` | what operators, heartbeatd and load balancers ask |
+//! | [`tls`] | TLS of both sides |
 //! | `reload` | the configuration while the switch runs |
 //! | [`counters`] | what was done |
 
@@ -22,3 +23,4 @@ mod intake;
 mod readiness;
 mod reload;
 mod role;
+pub mod tls;

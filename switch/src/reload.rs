@@ -1,4 +1,4 @@
-//! The configuration while the switch runs: read again when asked, checked first, and the old one kept if the new one has a
+//! The configuration and the certificates while the switch runs: read again when asked, checked first, and the old one kept if the new one has a
 //! fault. No session is dropped.
 //!
 //! What sessions and deliveries look up each time (relay, routes, limits, retry) changes at once. What was opened at the
@@ -11,43 +11,48 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use daemon_kit::configuration;
+use mail_model::Role;
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use parking_lot::Mutex;
 use settings::Settings;
 use tokio::sync::mpsc;
 
+use crate::tls::{self, LiveTls, Tls};
+
 /// Reads the configuration again.
 #[derive(Debug)]
 pub(crate) struct Reloader {
     file: PathBuf,
+    role: Role,
     settings: Arc<ArcSwap<Settings>>,
+    tls: LiveTls,
     /// The hash of the files as they were last judged. Also keeps two reloads apart.
     judged: Mutex<String>,
 }
 
 impl Reloader {
     /// For the configuration in use, which came from `file`.
-    pub(crate) fn new(file: PathBuf, settings: Arc<ArcSwap<Settings>>) -> Self {
+    pub(crate) fn new(file: PathBuf, role: Role, settings: Arc<ArcSwap<Settings>>, tls: LiveTls) -> Self {
         let judged = Mutex::new(settings.load().hash.clone());
-        Self { file, settings, judged }
+        Self { file, role, settings, tls, judged }
     }
 
-    /// Takes the files into use, or says every fault of them and changes nothing. Reads a few small files.
+    /// Takes the files and the certificates they name into use, or says every fault of them and changes nothing. Reads a few small files.
     pub(crate) fn reload(&self) -> Result<String, String> {
         let mut judged = self.judged.lock();
         let new = match configuration::load(&self.file) {
             Ok(loaded) => loaded.settings,
-            Err(faults) => {
-                let faults = faults.to_string();
-                tracing::error!(event = "config.refused", file = %self.file.display(), %faults);
-                return Err(faults);
-            }
+            Err(faults) => return Err(self.refused(faults.to_string())),
         };
         judged.clone_from(&new.hash);
         let old = self.settings.load_full();
         let waiting = restart_only(&old, &new);
         let hash = new.hash.clone();
-        self.settings.store(Arc::new(keep_opened(&old, new)));
+        let new = keep_opened(&old, new);
+        // The listeners are those that are open, so it is their files that are read again.
+        let tls = Tls::load(&new, self.role).map_err(|faults| self.refused(tls::shown(&faults)))?;
+        self.tls.store(Arc::new(tls));
+        self.settings.store(Arc::new(new));
         tracing::info!(event = "config.reloaded", %hash, previous = %old.hash);
         if waiting.is_empty() {
             return Ok(format!("configuration {hash} is in use"));
@@ -55,6 +60,12 @@ impl Reloader {
         let waiting = waiting.join(", ");
         tracing::warn!(event = "config.restart_needed", changed = %waiting);
         Ok(format!("configuration {hash} is in use, except for {waiting}: restart the switch for that"))
+    }
+
+    /// Says in the log what is wrong, and passes it on.
+    fn refused(&self, faults: String) -> String {
+        tracing::error!(event = "config.refused", file = %self.file.display(), %faults);
+        faults
     }
 
     /// Judges the files if they are not those judged last, and says in the log what a reload would do.

@@ -26,9 +26,10 @@ use crate::admin::Admin;
 use crate::counters::Counters;
 use crate::delivery::Delivery;
 use crate::health;
-use crate::intake::{self, Intake, Parts, Phase};
+use crate::intake::{self, Door, Intake, Parts, Phase};
 use crate::readiness::Gate;
 use crate::reload::{Reloader, Watch};
+use crate::tls::{LiveTls, Tls};
 
 /// What the command line and the configuration say.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(crate) struct Start {
     pub(crate) file: PathBuf,
     /// What it says.
     pub(crate) settings: Settings,
+    /// The certificates it names.
+    pub(crate) tls: Tls,
     /// The queue to own.
     pub(crate) queue: QueueId,
     /// At home or not.
@@ -66,6 +69,7 @@ pub(crate) async fn run(start: Start) -> Result<u8> {
     let queue = Queue::open(options)?;
 
     let settings = Arc::new(ArcSwap::from_pointee(start.settings));
+    let tls: LiveTls = Arc::new(ArcSwap::from_pointee(start.tls));
     let counters = Arc::new(Counters::default());
     let gate = Arc::new(Gate::new(queue.clone(), start.role));
     let delivery: Arc<OnceLock<Delivery>> = Arc::default();
@@ -75,6 +79,7 @@ pub(crate) async fn run(start: Start) -> Result<u8> {
         Intake::new(Parts {
             queue: queue.clone(),
             settings: Arc::clone(&settings),
+            tls: Arc::clone(&tls),
             clock: Arc::clone(&clock),
             counters: Arc::clone(&counters),
             gate: Arc::clone(&gate),
@@ -88,7 +93,8 @@ pub(crate) async fn run(start: Start) -> Result<u8> {
         })
     });
     let (orders, order) = mpsc::channel(1);
-    let reloader = Arc::new(Reloader::new(start.file.clone(), Arc::clone(&settings)));
+    let reloader =
+        Arc::new(Reloader::new(start.file.clone(), start.role, Arc::clone(&settings), Arc::clone(&tls)));
     let admin = Arc::new(Admin {
         queue: queue.clone(),
         role: start.role,
@@ -109,7 +115,8 @@ pub(crate) async fn run(start: Start) -> Result<u8> {
         async move { admin.answer(request).await }
     }));
     let watch = Watch::start(&start.file);
-    let lifecycle = Lifecycle { queue, role: start.role, gate, intake, delivery, admin, reloader, phase };
+    let lifecycle =
+        Lifecycle { queue, role: start.role, tls, gate, intake, delivery, admin, reloader, phase };
     let code = lifecycle.run(signals, order, watch).await;
     // Ended here and waited for, so that the socket's file goes.
     serving.abort();
@@ -138,7 +145,7 @@ fn queue_options(start: &Start, instance: InstanceId, clock: &Arc<dyn Clock>) ->
 /// The sockets that clients and load balancers reach. Opened at once, so that a balancer sees 421 and 503 while the queue
 /// is being taken.
 struct Doors {
-    smtp: Vec<std::net::TcpListener>,
+    smtp: Vec<(std::net::TcpListener, Door)>,
     health: Option<std::net::TcpListener>,
 }
 
@@ -153,7 +160,10 @@ impl Doors {
             })
         };
         let settings = &start.settings;
-        let smtp = settings.listeners.iter().map(|listener| bind("listeners", listener.address));
+        let smtp = settings.listeners.iter().enumerate().map(|(index, listener)| {
+            let door = Door { index, mode: listener.tls_mode };
+            bind("listeners", listener.address).map(|listener| (listener, door))
+        });
         Ok(Self {
             smtp: smtp.collect::<Result<_>>()?,
             health: settings.health.map(|address| bind("health.address", address)).transpose()?,
@@ -168,8 +178,8 @@ impl Doors {
             tokio::spawn(health::serve(listener, Arc::new(move || asked.report())));
         }
         if let Some(intake) = intake {
-            for listener in self.smtp {
-                intake.listen(listener).context("cannot serve SMTP")?;
+            for (listener, door) in self.smtp {
+                intake.listen(listener, door).context("cannot serve SMTP")?;
             }
         }
         Ok(())

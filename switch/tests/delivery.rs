@@ -30,6 +30,7 @@ use schedule::{ConcurrencyLimits, RetryPolicy};
 use settings::{Environment, Settings, Source};
 use switch::counters::Counters;
 use switch::delivery::{Delivery, DeliveryParts};
+use switch::tls::Tls;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const BODY: &[u8] =
@@ -116,6 +117,7 @@ impl Site {
         self.delivery = Some(Delivery::start(DeliveryParts {
             queue: self.queue.clone(),
             settings: Arc::clone(&self.live),
+            tls: Arc::new(ArcSwap::from_pointee(Tls::load(&self.settings, Role::Secondary).unwrap())),
             clock: Arc::new(SystemClock),
             counters: Arc::clone(&self.counters),
         }));

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -68,10 +68,10 @@ impl Answer {
     }
 }
 
-/// A connection to a server.
+/// A connection to a server: a socket, or what is spoken over one.
 #[derive(Debug)]
-pub struct Dialogue {
-    stream: TcpStream,
+pub struct Dialogue<S = TcpStream> {
+    stream: S,
     input: BytesMut,
     patience: Duration,
 }
@@ -82,12 +82,28 @@ impl Dialogue {
         let connected = timeout(patience, TcpStream::connect(address)).await;
         let stream = connected.map_err(|_| DialogueError::Timeout(patience))??;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, input: BytesMut::with_capacity(4096), patience })
+        Ok(Self::over(stream, patience))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Dialogue<S> {
+    /// A dialogue over an open connection.
+    pub fn over(stream: S, patience: Duration) -> Self {
+        Self { stream, input: BytesMut::with_capacity(4096), patience }
+    }
+
+    /// The connection below, to speak something else over it. Bytes that were read and not asked for are lost.
+    pub fn into_stream(self) -> S {
+        self.stream
     }
 
     /// Writes all of `bytes` as they are.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), DialogueError> {
-        let written = timeout(self.patience, self.stream.write_all(bytes.as_ref())).await;
+        let writing = async {
+            self.stream.write_all(bytes.as_ref()).await?;
+            self.stream.flush().await
+        };
+        let written = timeout(self.patience, writing).await;
         Ok(written.map_err(|_| DialogueError::Timeout(self.patience))??)
     }
 

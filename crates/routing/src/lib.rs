@@ -3,7 +3,9 @@
 mod next_hop;
 mod relay;
 mod table;
+mod tls;
 
 pub use next_hop::{Host, HostPort, NextHop, NextHopError};
 pub use relay::{DomainPattern, DomainPatternError, RelayPolicy, RelayVerdict};
 pub use table::{Pattern, PatternError, Route, Routes};
+pub use tls::{Roots, TlsPolicy, TlsPolicyError};

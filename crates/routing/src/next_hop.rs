@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use mail_model::Domain;
 
+use crate::tls::TlsPolicy;
+
 /// SMTP's port, when none is written. RFC 5321 4.5.4.2.
 const PORT: u16 = 25;
 
@@ -132,21 +134,37 @@ pub(crate) fn host_name(text: &str) -> Option<Domain> {
     if well_formed { Domain::new(text).ok() } else { None }
 }
 
-/// Hosts in the order they are tried; at least one.
+/// Hosts in the order they are tried; at least one. With another TLS policy it is another next hop, so that a connection
+/// of one policy never serves the other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NextHop(Vec<HostPort>);
+pub struct NextHop {
+    hosts: Vec<HostPort>,
+    tls: TlsPolicy,
+}
 
 impl NextHop {
     /// The hosts in the order they are tried.
     #[must_use]
     pub fn hosts(&self) -> &[HostPort] {
-        &self.0
+        &self.hosts
+    }
+
+    /// What they must offer of TLS. Not part of the written form; [`TlsPolicy::May`] until it is said.
+    #[must_use]
+    pub fn tls(&self) -> &TlsPolicy {
+        &self.tls
+    }
+
+    /// The same hosts under another TLS policy.
+    #[must_use]
+    pub fn with_tls(self, tls: TlsPolicy) -> Self {
+        Self { tls, ..self }
     }
 }
 
 impl fmt::Display for NextHop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, host) in self.0.iter().enumerate() {
+        for (index, host) in self.hosts.iter().enumerate() {
             if index > 0 {
                 f.write_str(", ")?;
             }
@@ -168,7 +186,7 @@ impl FromStr for NextHop {
             }
             hosts.push(host);
         }
-        Ok(Self(hosts))
+        Ok(Self { hosts, tls: TlsPolicy::default() })
     }
 }
 

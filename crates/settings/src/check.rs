@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use mail_model::Domain;
-use routing::{RelayPolicy, Route, Routes};
+use routing::{NextHop, RelayPolicy, Roots, Route, Routes, TlsPolicy};
 use schedule::{ConcurrencyLimits, RetryPolicy};
 use smtp::limits::{Limits, SendTimeouts};
 use smtp::session::SessionConfig;
 
 use crate::model::{
     Launcher, LimitSettings, ListenerSettings, NodeSettings, QueueSettings, Settings, Storage, TlsFiles,
+    TlsMode,
 };
 use crate::reader::{At, Reader};
 use crate::source::Environment;
@@ -127,6 +128,7 @@ fn listeners<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Vec<ListenerSettings> {
             let key = read.required(&tls.key("key"), Reader::path, "name the private key's file (PEM)");
             cert.zip(key).map(|(cert, key)| TlsFiles { cert, key })
         });
+        let tls_mode = tls_mode(read, &item.key("tls_mode"), tls.is_some());
         let proxied = item.key("proxy_protocol");
         if read.flag(&proxied) == Some(true) {
             read.fault(
@@ -135,10 +137,22 @@ fn listeners<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Vec<ListenerSettings> {
             );
         }
         if let Some(address) = address {
-            listeners.push(ListenerSettings { address, tls: tls.flatten(), proxy_protocol: false });
+            listeners.push(ListenerSettings { address, tls: tls.flatten(), tls_mode, proxy_protocol: false });
         }
     }
     listeners
+}
+
+fn tls_mode<'a>(read: &mut Reader<'a>, at: &At<'a>, has_certificate: bool) -> TlsMode {
+    let mode = read.parsed(at, |text| match text {
+        "starttls" => Ok(TlsMode::StartTls),
+        "implicit" => Ok(TlsMode::Implicit),
+        other => Err(format!("'{other}' is no mode of TLS; write starttls or implicit")),
+    });
+    if mode == Some(TlsMode::Implicit) && !has_certificate {
+        read.fault(at, "TLS at once needs a certificate; add 'tls: { cert: …, key: … }' to this listener");
+    }
+    mode.unwrap_or_default()
 }
 
 /// `health` and `agent`: an address, if the section is there.
@@ -220,11 +234,12 @@ fn routes<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Routes {
             |read, at| read.parsed(at, |text| text.parse().map_err(|e: routing::PatternError| e.to_string())),
             "write what the route is for: \"*\" or a domain",
         );
-        let next_hop = read.required(
+        let next_hop: Option<NextHop> = read.required(
             &item.key("next_hop"),
             |read, at| read.parsed(at, |text| text.parse().map_err(|e: routing::NextHopError| e.to_string())),
             "write where the mail goes: \"10.0.0.1\" or \"mx.example.test:25\"",
         );
+        let tls = tls_policy(read, &item);
         let (Some(pattern), Some(next_hop)) = (pattern, next_hop) else { continue };
         if routes.iter().any(|route| route.pattern == pattern) {
             read.fault(
@@ -232,9 +247,29 @@ fn routes<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Routes {
                 format!("an earlier route is for '{pattern}' too and always wins; remove one"),
             );
         }
-        routes.push(Route { pattern, next_hop });
+        routes.push(Route { pattern, next_hop: next_hop.with_tls(tls) });
     }
     Routes::new(routes)
+}
+
+/// `tls` and `tls_roots` of a route.
+fn tls_policy<'a>(read: &mut Reader<'a>, route: &At<'a>) -> TlsPolicy {
+    let written = |text: &str| text.parse::<TlsPolicy>().map_err(|e: routing::TlsPolicyError| e.to_string());
+    let policy = read.parsed(&route.key("tls"), written).unwrap_or_default();
+    let at = route.key("tls_roots");
+    match (policy, read.path(&at)) {
+        (TlsPolicy::Verify(_), Some(file)) => TlsPolicy::Verify(Roots::File(file)),
+        (policy @ (TlsPolicy::None | TlsPolicy::May | TlsPolicy::Encrypt), Some(_)) => {
+            read.fault(
+                &at,
+                format!(
+                    "certificates are not looked at with 'tls: {policy}'; write 'tls: verify', or remove this"
+                ),
+            );
+            policy
+        }
+        (policy, None) => policy,
+    }
 }
 
 fn limits<'a>(read: &mut Reader<'a>, at: &At<'a>, hostname: Option<Domain>) -> Option<LimitSettings> {
@@ -252,6 +287,9 @@ fn limits<'a>(read: &mut Reader<'a>, at: &At<'a>, hostname: Option<Domain>) -> O
         ("concurrency", concurrency.total),
         ("concurrency_per_destination", concurrency.per_destination),
     );
+    let handshakes = Duration::from_millis(100)..=Duration::from_mins(5);
+    let tls_handshake =
+        read.duration(&at.key("tls_handshake"), handshakes).unwrap_or(Duration::from_secs(30));
     let hops = read.number(&at.key("hops"), 1..=1_000).and_then(|n| u32::try_from(n).ok()).unwrap_or(50);
     let mut session = SessionConfig::new(hostname?);
     session.limits.message_size = message_size.unwrap_or(default.message_size);
@@ -260,6 +298,7 @@ fn limits<'a>(read: &mut Reader<'a>, at: &At<'a>, hostname: Option<Domain>) -> O
         session,
         connections,
         connections_per_client,
+        tls_handshake,
         hops,
         send: SendTimeouts::default(),
         concurrency: ConcurrencyLimits { per_destination, total },

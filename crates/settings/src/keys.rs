@@ -161,9 +161,20 @@ pub(crate) const KEYS: &[Key] = &[
         "listeners[].tls.cert",
         "path",
         Required,
-        "Certificate chain, PEM. The files are named and kept; STARTTLS is not offered yet.",
+        "Certificate chain, PEM, the listener's own first. With it clients may use TLS (1.2 or newer). It is read again on every reload.",
     ),
-    key("listeners[].tls.key", "path", Required, "Private key, PEM."),
+    key(
+        "listeners[].tls.key",
+        "path",
+        Required,
+        "Private key of the first certificate, PEM. It is read again on every reload.",
+    ),
+    key(
+        "listeners[].tls_mode",
+        "`starttls` or `implicit`",
+        Is("starttls"),
+        "When TLS begins: after STARTTLS (RFC 3207), or at once, as on port 465 (RFC 8314). `implicit` needs `tls`.",
+    ),
     key(
         "listeners[].proxy_protocol",
         "true or false",
@@ -207,6 +218,18 @@ pub(crate) const KEYS: &[Key] = &[
         "Where that mail goes: `10.0.0.1, mx.example.test:2525, [2001:db8::1]:25`, tried in this order. Port 25 if none is written.",
     ),
     key(
+        "routes[].tls",
+        "`none`, `may`, `encrypt` or `verify`",
+        Is("may"),
+        "TLS toward the next hop. `may`: with any certificate if STARTTLS is offered and works, else in clear. `encrypt`: with any certificate, or the mail waits. `verify`: with a valid certificate for the host as it is written in `next_hop`, or the mail waits. `none`: never.",
+    ),
+    key(
+        "routes[].tls_roots",
+        "path",
+        Words("the machine's own"),
+        "The certificates that `verify` trusts, PEM. Only with `tls: verify`. It is read again on every reload.",
+    ),
+    key(
         "limits.message_size",
         "size",
         Is("10MiB"),
@@ -224,6 +247,12 @@ pub(crate) const KEYS: &[Key] = &[
         "number",
         Is("100"),
         "Connections of one client address. Not more than `connections`.",
+    ),
+    key(
+        "limits.tls_handshake",
+        "duration",
+        Is("30s"),
+        "How long a TLS handshake may take, in and out. 100ms to 5m.",
     ),
     key(
         "limits.hops",

@@ -21,7 +21,7 @@ pub use fault::Fault;
 pub use keys::reference;
 pub use model::{
     ClusterSettings, Launcher, LimitSettings, ListenerSettings, NodeSettings, PeerSettings, QueueSettings,
-    Settings, Storage, TlsFiles,
+    Settings, Storage, TlsFiles, TlsMode,
 };
 pub use source::{Environment, Source};
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use cluster::Timers;
 use mail_model::{Domain, NodeId};
@@ -103,10 +104,22 @@ pub enum Storage {
 pub struct ListenerSettings {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Its certificate, once TLS is spoken.
+    /// Its certificate; without one no TLS is spoken.
     pub tls: Option<TlsFiles>,
+    /// When TLS begins, if there is a certificate.
+    pub tls_mode: TlsMode,
     /// PROXY protocol is expected from balancers.
     pub proxy_protocol: bool,
+}
+
+/// When TLS begins on a connection of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsMode {
+    /// When the client asks for it. RFC 3207.
+    #[default]
+    StartTls,
+    /// At once. RFC 8314 3.
+    Implicit,
 }
 
 /// Certificate and key, PEM.
@@ -127,6 +140,8 @@ pub struct LimitSettings {
     pub connections: usize,
     /// Connections of one client address.
     pub connections_per_client: usize,
+    /// How long a TLS handshake may take, of a client with us and of us with a next hop.
+    pub tls_handshake: Duration,
     /// Received fields after which a message loops. RFC 5321 6.3.
     pub hops: u32,
     /// How long the sending side waits.

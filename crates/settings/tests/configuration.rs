@@ -125,6 +125,52 @@ fn the_machines_name_is_used_if_it_is_a_full_one() {
 }
 
 #[test]
+fn tls_is_said_for_each_listener_and_each_route() {
+    use routing::{Roots, TlsPolicy};
+
+    let text = MINIMAL
+        .replace("2525 }", "2525 }, { address: 127.0.0.1:465, tls: { cert: c, key: k }, tls_mode: implicit }")
+        .replace(
+            "routes: [",
+            "routes: [ { match: n.test, next_hop: h, tls: none }, { match: e.test, next_hop: h, tls: encrypt }, \
+             { match: v.test, next_hop: h, tls: verify }, { match: f.test, next_hop: h, tls: verify, tls_roots: r.pem },",
+        );
+    let settings = parsed(&text).unwrap();
+    let modes: Vec<_> = settings.listeners.iter().map(|listener| listener.tls_mode).collect();
+    assert_eq!(modes, [settings::TlsMode::StartTls, settings::TlsMode::Implicit]);
+    let policies: Vec<_> = settings.routes.iter().map(|route| route.next_hop.tls().clone()).collect();
+    assert_eq!(
+        policies,
+        [
+            TlsPolicy::None,
+            TlsPolicy::Encrypt,
+            TlsPolicy::Verify(Roots::Platform),
+            TlsPolicy::Verify(Roots::File("/etc/r.pem".into())),
+            TlsPolicy::May
+        ]
+    );
+    assert_eq!(settings.limits.tls_handshake, Duration::from_secs(30));
+}
+
+#[test]
+fn tls_that_could_not_be_meant_is_refused() {
+    let text = MINIMAL
+        .replace("2525 }", "2525, tls_mode: implicit }, { address: 127.0.0.1:465, tls_mode: now }")
+        .replace(
+            "2526\" }",
+            "2526\", tls: encrypt, tls_roots: r.pem }, { match: a.test, next_hop: h, tls: always }",
+        );
+    faults(
+        &text,
+        &expect![[r"
+        /etc/m.yaml:3:51: listeners[0].tls_mode: TLS at once needs a certificate; add 'tls: { cert: …, key: … }' to this listener
+        /etc/m.yaml:3:99: listeners[1].tls_mode: 'now' is no mode of TLS; write starttls or implicit
+        /etc/m.yaml:4:78: routes[0].tls_roots: certificates are not looked at with 'tls: encrypt'; write 'tls: verify', or remove this
+        /etc/m.yaml:4:122: routes[1].tls: 'always' is no TLS policy; write none, may, encrypt or verify"]],
+    );
+}
+
+#[test]
 fn every_fault_of_a_file_is_told_at_once_with_its_place_and_a_remedy() {
     faults(
         r#"

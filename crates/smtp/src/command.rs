@@ -34,7 +34,9 @@ pub enum Command {
     Vrfy,
     /// `HELP`, with whatever text.
     Help,
-    /// A command that RFCs know and this server does not offer: EXPN, TURN, ETRN, SEND, SOML, SAML, STARTTLS, AUTH.
+    /// `STARTTLS`. RFC 3207 4.
+    StartTls,
+    /// A command that RFCs know and this server does not offer: EXPN, TURN, ETRN, SEND, SOML, SAML, AUTH.
     NotImplemented,
 }
 
@@ -123,13 +125,12 @@ pub fn parse(line: &[u8]) -> Result<Command, SyntaxError> {
         "DATA" => without_arguments(arguments, Command::Data),
         "RSET" => without_arguments(arguments, Command::Rset),
         "QUIT" => without_arguments(arguments, Command::Quit),
+        "STARTTLS" => without_arguments(arguments, Command::StartTls),
         "NOOP" => Ok(Command::Noop),
         "HELP" => Ok(Command::Help),
         "VRFY" if arguments.is_empty() => Err(SyntaxError::Argument(ArgumentError::Address)),
         "VRFY" => Ok(Command::Vrfy),
-        "EXPN" | "TURN" | "ATRN" | "ETRN" | "SEND" | "SOML" | "SAML" | "STARTTLS" | "AUTH" => {
-            Ok(Command::NotImplemented)
-        }
+        "EXPN" | "TURN" | "ATRN" | "ETRN" | "SEND" | "SOML" | "SAML" | "AUTH" => Ok(Command::NotImplemented),
         _ => Err(SyntaxError::Unknown),
     }
 }

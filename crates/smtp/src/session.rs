@@ -1,5 +1,5 @@
 //! The receiving side of SMTP as a machine. RFC 5321 4, with PIPELINING (2920), SIZE (1870), 8BITMIME (6152), SMTPUTF8
-//! (6531), CHUNKING (3030), DSN (3461) and ENHANCEDSTATUSCODES (2034).
+//! (6531), CHUNKING (3030), DSN (3461), STARTTLS (3207) and ENHANCEDSTATUSCODES (2034).
 //!
 //! One door: [`Session::step`] takes an event and the input buffer, reads from the buffer as far as it can, and says what
 //! to do. The shell owns socket and buffer, answers the questions, and looks at [`Session::deadline`] when it waits.
@@ -7,7 +7,7 @@
 //! | state    | takes input as    | leaves to                                                              |
 //! |----------|-------------------|------------------------------------------------------------------------|
 //! | Greeting | –                 | Command (`Greet(Ready)`), Closed                                       |
-//! | Command  | command lines     | Waiting (MAIL, RCPT, DATA, first BDAT), Chunk (BDAT), Closed (QUIT, 421)|
+//! | Command  | command lines     | Waiting (MAIL, RCPT, DATA, first BDAT, STARTTLS), Chunk, Closed (QUIT, 421)|
 //! | Waiting  | –                 | Command, Data (354), Chunk: by the shell's answer                      |
 //! | Data     | dotted lines      | Waiting (end of a good message), Command (end of a refused one)        |
 //! | Chunk    | counted bytes     | Waiting (end of the last chunk), Command                               |
@@ -34,7 +34,9 @@ use bytes::{Buf, BytesMut};
 use mail_model::{Envelope, Moment, Recipient, Reply};
 
 pub use self::config::{EarlyTalk, Extensions, SessionConfig};
-pub use self::event::{AbortReason, Action, Event, Greeting, MessageStart, SenderRequest, Storage, Verdict};
+pub use self::event::{
+    AbortReason, Action, Event, Greeting, MessageStart, Protection, SenderRequest, Storage, Verdict,
+};
 
 use self::answer::Answer;
 use self::receipt::Receipt;
@@ -61,6 +63,7 @@ enum Question {
     Data,
     Chunk(ChunkHeader),
     Stored,
+    Tls,
 }
 
 /// EHLO or HELO.
@@ -82,6 +85,7 @@ struct Mail {
 pub struct Session {
     config: Arc<SessionConfig>,
     state: State,
+    protection: Protection,
     lines: LineReader,
     hello: Option<Hello>,
     mail: Option<Mail>,
@@ -106,6 +110,7 @@ impl Session {
             lines: LineReader::new(config.limits.command_line),
             config,
             state: State::Greeting,
+            protection: Protection::None,
             hello: None,
             mail: None,
             receipt: None,
@@ -116,6 +121,12 @@ impl Session {
             shutting_down: false,
             active: now,
         }
+    }
+
+    /// The same with what protects its connection.
+    #[must_use]
+    pub fn protected(self, protection: Protection) -> Self {
+        Self { protection, ..self }
     }
 
     /// Takes `event`, reads `input` as far as possible and appends what is to be done to `out`.
@@ -135,6 +146,7 @@ impl Session {
             Event::Recipient(verdict) => self.recipient_answered(now, verdict, out),
             Event::Message(verdict) => self.message_answered(now, verdict, input, out),
             Event::Stored(storage) => self.stored(now, storage, out),
+            Event::Secured => self.secured(now, input, out),
         }
         self.pump(now, input, out);
     }
@@ -354,7 +366,10 @@ impl Session {
                 });
                 self.state = State::Chunk { remaining: header.octets, last: header.last };
             }
-            (Some(Question::Sender(_) | Question::Recipient(_) | Question::Stored) | None, _) => {
+            (
+                Some(Question::Sender(_) | Question::Recipient(_) | Question::Stored | Question::Tls) | None,
+                _,
+            ) => {
                 self.close(answer::LOCAL_ERROR, AbortReason::Closed, out);
             }
         }
@@ -373,6 +388,18 @@ impl Session {
             }
             Storage::Refused(reply) => self.refuse(Answer::Given(reply), out),
         }
+    }
+
+    /// RFC 3207 4.2: back to the state after the greeting, and what the client said in clear is forgotten.
+    fn secured(&mut self, now: Moment, input: &mut BytesMut, out: &mut Vec<Action>) {
+        let Some(Question::Tls) = self.answered(now) else {
+            return self.close(answer::LOCAL_ERROR, AbortReason::Closed, out);
+        };
+        input.clear();
+        self.protection = Protection::Tls;
+        self.hello = None;
+        self.lines = LineReader::new(self.config.limits.command_line);
+        self.forget_message();
     }
 
     // ---- greeting, errors, the end -------------------------------------------------------------------------------

@@ -28,6 +28,8 @@ fn verbs_are_known_in_any_case_and_take_only_their_arguments() {
         (b"VRFY \xc3\xa9", Ok(Command::Vrfy)),
         (b"VRFY", Err(SyntaxError::Argument(ArgumentError::Address))),
         (b"EXPN", Ok(Command::NotImplemented)),
+        (b"StartTLS ", Ok(Command::StartTls)),
+        (b"STARTTLS x", Err(SyntaxError::Argument(ArgumentError::Unwanted))),
         (b"", Err(SyntaxError::Unknown)),
         (b" NOOP", Err(SyntaxError::Unknown)),
         (b"MAILFROM:<a@b>", Err(SyntaxError::Unknown)),

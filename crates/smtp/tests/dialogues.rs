@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! # a comment
-//! ! size 100                      a setting: size, recipients, errors, commands, line, early-talk, extensions none
+//! ! size 100                      a setting: size, recipients, errors, commands, line, early-talk, extensions none,
+//!                                 tls offered, tls active
 //! ! stepwise                      the dialogue depends on the client waiting: only fed line by line
 //! ? recipient <a@b> 550 5.7.1 no  the shell's answer to a question: sender, recipient, begin, store
 //! C: text                         the client sends text (with \xNN, \r, \n, \0, \\) and CRLF
@@ -13,6 +14,8 @@
 //! S~ code                         one reply of several lines
 //! M: <from> <to>… text            a message was stored, with that content
 //! X: Reason                       a message was begun and aborted (a `*` stands for any reason)
+//! P: protocol                     what Received will say, where TLS is a setting
+//! T:                              we spoke TLS from here on
 //! Z:                              we closed the connection
 //! ```
 #![cfg(test)]
@@ -23,7 +26,7 @@ use std::path::Path;
 use bytes::BytesMut;
 use mail_model::{Domain, Moment, Reply, ReversePath};
 use smtp::session::{
-    Action, EarlyTalk, Event, Extensions, Greeting, Session, SessionConfig, Storage, Verdict,
+    Action, EarlyTalk, Event, Extensions, Greeting, Protection, Session, SessionConfig, Storage, Verdict,
 };
 
 enum Doing {
@@ -35,6 +38,7 @@ enum Doing {
 
 struct Dialogue {
     config: SessionConfig,
+    protection: Protection,
     answers: Vec<(String, String, Reply)>,
     stepwise: bool,
     doings: Vec<Doing>,
@@ -81,6 +85,9 @@ fn setting(dialogue: &mut Dialogue, text: &str) {
         "commands" => limits.commands_without_mail = value.parse().unwrap(),
         "line" => limits.command_line = value.parse().unwrap(),
         "early-talk" => dialogue.config.early_talk = EarlyTalk::Tolerate,
+        "tls" => {
+            dialogue.protection = if value == "active" { Protection::Tls } else { Protection::Offered };
+        }
         "stepwise" => dialogue.stepwise = true,
         "extensions" => {
             dialogue.config.extensions = Extensions {
@@ -98,6 +105,7 @@ fn setting(dialogue: &mut Dialogue, text: &str) {
 fn parse(text: &str) -> Dialogue {
     let mut dialogue = Dialogue {
         config: SessionConfig::new(Domain::new("mx.example.test").unwrap()),
+        protection: Protection::None,
         answers: Vec::new(),
         stepwise: false,
         doings: Vec::new(),
@@ -125,7 +133,7 @@ fn parse(text: &str) -> Dialogue {
                 ("shutdown", _) => Doing::Shutdown,
                 other => panic!("no doing {other:?}"),
             },
-            "S:" | "S~" | "M:" | "X:" | "Z:" => {
+            "S:" | "S~" | "M:" | "X:" | "P:" | "T:" | "Z:" => {
                 dialogue.wanted.last_mut().unwrap().push(line.trim_end().to_owned());
                 continue;
             }
@@ -156,7 +164,7 @@ impl<'a> Shell<'a> {
         let now = Moment(1_000);
         Self {
             dialogue,
-            session: Session::new(dialogue.config.clone(), now),
+            session: Session::new(dialogue.config.clone(), now).protected(dialogue.protection),
             now,
             input: BytesMut::new(),
             replies: Vec::new(),
@@ -206,6 +214,9 @@ impl<'a> Shell<'a> {
                 for recipient in &start.envelope.recipients {
                     let _ = write!(envelope, " <{}>", recipient.address);
                 }
+                if self.dialogue.protection != Protection::None {
+                    self.seen.push(format!("P: {}", start.protocol));
+                }
                 let refusal = self.verdict("begin", "*");
                 if refusal.is_none() {
                     self.message = Some((envelope, Vec::new()));
@@ -225,6 +236,11 @@ impl<'a> Shell<'a> {
                 self.stored += 1;
                 self.seen.push(format!("M: {envelope} {}", body.escape_ascii()).trim_end().to_owned());
                 Some(Event::Stored(Storage::Stored(format!("id-{}", self.stored))))
+            }
+            Action::StartTls => {
+                assert!(self.input.is_empty(), "nothing in clear is left");
+                self.seen.push("T:".to_owned());
+                Some(Event::Secured)
             }
             Action::AbortMessage(reason) => {
                 assert!(self.message.take().is_some(), "only a begun message is aborted");

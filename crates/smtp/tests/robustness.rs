@@ -49,6 +49,7 @@ fn run(config: &SessionConfig, bytes: &[u8], size: usize) -> Outcome {
                     outcome.1.push(message.take().unwrap());
                     events.push(Event::Stored(Storage::Stored("id".to_owned())));
                 }
+                Action::StartTls => unreachable!("it is not offered"),
                 Action::AbortMessage(_) => assert!(message.take().is_some()),
                 Action::Close => {
                     assert!(message.is_none(), "a begun message is aborted before Close");
@@ -71,6 +72,7 @@ fn word() -> impl Strategy<Value = Vec<u8>> {
         b"BDAT 7\r\n",
         b"BDAT 3 LAST\r\n",
         b"RSET\r\n",
+        b"STARTTLS\r\n",
         b"NOOP\r\n",
         b"QUIT\r\n",
         b".\r\n",

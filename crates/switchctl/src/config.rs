@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use settings::{Launcher, Settings, Storage};
+use settings::{Launcher, Settings, Storage, TlsMode};
 
 use crate::command::{Context, Outcome, say};
 use crate::exit::Exit;
@@ -72,6 +72,7 @@ fn rows(s: &Settings) -> Vec<(String, String)> {
         if let Some(tls) = &listener.tls {
             row(&format!("listeners[{index}].tls.cert"), tls.cert.display().to_string());
             row(&format!("listeners[{index}].tls.key"), tls.key.display().to_string());
+            row(&format!("listeners[{index}].tls_mode"), tls_mode(listener.tls_mode).to_owned());
         }
     }
     row("health.address", joined(s.health.as_slice()));
@@ -80,12 +81,18 @@ fn rows(s: &Settings) -> Vec<(String, String)> {
     row("relay.domains", joined(&s.relay.domains));
     for route in s.routes.iter() {
         row(&format!("routes '{}'", route.pattern), route.next_hop.to_string());
+        let tls = route.next_hop.tls();
+        row(&format!("routes '{}' tls", route.pattern), tls.to_string());
+        if let Some(file) = tls.roots_file() {
+            row(&format!("routes '{}' tls_roots", route.pattern), file.display().to_string());
+        }
     }
     let limits = &s.limits;
     row("limits.message_size", format!("{}B", limits.session.limits.message_size));
     row("limits.recipients", limits.session.limits.recipients.to_string());
     row("limits.connections", limits.connections.to_string());
     row("limits.connections_per_client", limits.connections_per_client.to_string());
+    row("limits.tls_handshake", settings::show_duration(limits.tls_handshake));
     row("limits.hops", limits.hops.to_string());
     row("limits.concurrency_per_destination", limits.concurrency.per_destination.to_string());
     row("limits.concurrency", limits.concurrency.total.to_string());
@@ -108,6 +115,13 @@ fn storage(storage: Storage) -> &'static str {
     match storage {
         Storage::Shared => "shared",
         Storage::Promoted => "promoted",
+    }
+}
+
+fn tls_mode(mode: TlsMode) -> &'static str {
+    match mode {
+        TlsMode::StartTls => "starttls",
+        TlsMode::Implicit => "implicit",
     }
 }
 

@@ -7,11 +7,11 @@ use bytes::BytesMut;
 use mail_model::{AttemptNumber, EnhancedStatus, Epoch, Moment, RecipientIndex, Reply};
 use queue_format::record::{MessageKey, OperateRecord, OutcomeRecord, Verb};
 use queue_store::{AppendError, ContentError, Refusal};
-use routing::{HostPort, NextHop};
+use routing::{HostPort, NextHop, TlsPolicy};
 use schedule::{Outcome, Task};
 use smtp::transaction::{ConnectionState, RecipientResult};
 
-use super::connection::Connection;
+use super::connection::{Approach, Connection};
 use super::context::{Context, Phase};
 use super::destination::Destination;
 use super::plan::{self, Work};
@@ -37,13 +37,15 @@ struct Tried {
     reach: Outcome,
     /// The host that decided, if one did.
     remote: Option<String>,
+    /// Its connection was under TLS.
+    secured: bool,
     damage: Option<ContentError>,
 }
 
 impl Tried {
     fn unreached(context: &Context, work: &Work, reply: &Reply) -> Self {
         let reach = Outcome::Unreachable(context.random());
-        Self { results: deferred(&work.recipients, reply), reach, remote: None, damage: None }
+        Self { results: deferred(&work.recipients, reply), reach, remote: None, secured: false, damage: None }
     }
 }
 
@@ -78,7 +80,7 @@ impl Attempt<'_> {
 
     async fn without_attempt(&mut self, work: Work, attempts: u32, reply: &Reply) -> Outcome {
         let results = deferred(&work.recipients, reply);
-        let tried = Tried { results, reach: Outcome::Untried, remote: None, damage: None };
+        let tried = Tried { results, reach: Outcome::Untried, remote: None, secured: false, damage: None };
         self.conclude(work, None, attempts, tried, self.context.clock.now()).await
     }
 
@@ -168,7 +170,7 @@ impl Attempt<'_> {
                 Ended::Done(completion) => (completion, None),
                 Ended::Damaged(error, completion) => (completion, Some(error)),
                 // It died while it waited: nobody's fault, and no attempt of its own.
-                Ended::Stale => match fresh(self.context, hop.hosts()).await {
+                Ended::Stale => match fresh(self.context, hop, hop.hosts()).await {
                     Ok(connection) => {
                         session = connection;
                         continue;
@@ -183,7 +185,7 @@ impl Attempt<'_> {
                 && nobody
                 && !ours
                 && content.is_whole()
-                && let Ok(next) = fresh(self.context, after(hop, &session.host)).await
+                && let Ok(next) = fresh(self.context, hop, after(hop, &session.host)).await
             {
                 // It broke off before it took anything: the next host may do better.
                 session = next;
@@ -194,13 +196,13 @@ impl Attempt<'_> {
                 (true, true) => Outcome::Untried,
                 (false, _) => Outcome::Reached,
             };
-            let remote = Some(session.remote());
+            let (remote, secured) = (Some(session.remote()), session.is_secured());
             if !lost && session.may_serve() {
                 *self.connection = Some(session);
             } else {
                 session.close();
             }
-            return Tried { results: completion.results, reach, remote, damage };
+            return Tried { results: completion.results, reach, remote, secured, damage };
         }
     }
 
@@ -219,7 +221,8 @@ impl Attempt<'_> {
         let delay = policy.delay(attempts, context.random());
         let judge = Judge { envelope: &work.envelope, received: work.received, now, policy, delay };
         let sentence = judge.pass(tried.results);
-        log(context, &work, &sentence, tried.remote.as_deref(), began);
+        let relay = tried.remote.as_deref().map(|remote| (remote, tried.secured));
+        log(context, &work, &sentence, relay, began);
         count(context, &sentence);
         if let Some(remote) = &tried.remote {
             let mut remotes = context.remotes.lock();
@@ -272,10 +275,10 @@ async fn connected(
     own: Option<Connection>,
     hop: &Arc<NextHop>,
 ) -> Result<Connection, Reply> {
-    let own = own.filter(Connection::is_quiet);
+    let own = own.and_then(|mut own| own.is_quiet().then_some(own));
     match own.or_else(|| context.pool.take(hop, context.clock.now())) {
         Some(connection) => Ok(connection),
-        None => fresh(context, hop.hosts()).await,
+        None => fresh(context, hop, hop.hosts()).await,
     }
 }
 
@@ -285,9 +288,8 @@ fn after<'a>(hop: &'a NextHop, host: &HostPort) -> &'a [HostPort] {
     position.and_then(|position| hop.hosts().get(position + 1..)).unwrap_or_default()
 }
 
-/// A new connection to the first of `hosts` that gives service. RFC 5321 5.1: the others are tried in order.
-async fn fresh(context: &Context, hosts: &[HostPort]) -> Result<Connection, Reply> {
-    let settings = context.settings.load_full();
+/// A new connection to the first of `hosts` of `hop` that gives service. RFC 5321 5.1: the others are tried in order.
+async fn fresh(context: &Context, hop: &NextHop, hosts: &[HostPort]) -> Result<Connection, Reply> {
     let mut phase = context.phase.subscribe();
     let stopped = || Reply::local(451, EnhancedStatus::new(4, 3, 2), "delivery was stopped");
     let mut failure = stopped();
@@ -295,7 +297,7 @@ async fn fresh(context: &Context, hosts: &[HostPort]) -> Result<Connection, Repl
         let opened = tokio::select! {
             biased;
             _ = phase.wait_for(|phase| *phase == Phase::Stopped) => return Err(stopped()),
-            opened = Connection::open(host, &settings.node.hostname, &settings.limits.send) => opened,
+            opened = open(context, hop.tls(), host) => opened,
         };
         match opened {
             Ok(connection) => return Ok(connection),
@@ -303,6 +305,33 @@ async fn fresh(context: &Context, hosts: &[HostPort]) -> Result<Connection, Repl
         }
     }
     Err(failure)
+}
+
+/// A new connection to `host`. One that may be spoken to in clear is, on another connection, if its TLS does not work.
+async fn open(context: &Context, policy: &TlsPolicy, host: &HostPort) -> Result<Connection, Reply> {
+    let settings = context.settings.load_full();
+    let tls = context.tls.load_full();
+    let under = |policy| Approach {
+        name: &settings.node.hostname,
+        timeouts: &settings.limits.send,
+        policy,
+        tls: &tls,
+        handshake: settings.limits.tls_handshake,
+    };
+    let may_be_clear = *policy == TlsPolicy::May;
+    if may_be_clear && context.clear.holds(host, context.clock.now()) {
+        return under(&TlsPolicy::None).open(host).await.map_err(|failure| failure.reply);
+    }
+    match under(policy).open(host).await {
+        Err(failure) if failure.of_tls && may_be_clear => {
+            tracing::info!(event = "tls.next_hop_failed", %host, reply = %failure.reply);
+            let opened = under(&TlsPolicy::None).open(host).await.map_err(|failure| failure.reply)?;
+            // A host that is just not reached says nothing about its TLS.
+            context.clear.remember(host, context.clock.now());
+            Ok(opened)
+        }
+        opened => opened.map_err(|failure| failure.reply),
+    }
 }
 
 fn deferred(recipients: &[RecipientIndex], reply: &Reply) -> Vec<(RecipientIndex, RecipientResult)> {
@@ -325,13 +354,14 @@ fn count(context: &Context, sentence: &Sentence) {
     context.counters.deferred.add(sentence.deferred + sentence.in_doubt);
 }
 
-fn log(context: &Context, work: &Work, sentence: &Sentence, relay: Option<&str>, began: Moment) {
+fn log(context: &Context, work: &Work, sentence: &Sentence, relay: Option<(&str, bool)>, began: Moment) {
     let to = work.recipients.first().and_then(|index| work.envelope.recipients.get(usize::from(*index)));
     tracing::info!(
         event = "delivery.attempt",
         id = %context.queue.message_id(work.key),
         to = %to.map(|recipient| recipient.address.to_string()).unwrap_or_default(),
-        relay = relay.unwrap_or("none"),
+        relay = relay.map_or("none", |(relay, _)| relay),
+        tls = relay.is_some_and(|(_, secured)| secured),
         delivered = sentence.delivered,
         deferred = sentence.deferred,
         failed = sentence.failed,

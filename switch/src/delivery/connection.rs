@@ -1,4 +1,4 @@
-//! A connection to a next hop whose greeting and EHLO are done.
+//! A connection to a next hop whose greeting and EHLO are done, under TLS as the policy of its route wants it.
 //!
 //! mail-send connects, reads the greeting and says EHLO. Commands, replies and content of a transaction are ours: its
 //! own are made for one message with one answer.
@@ -9,15 +9,16 @@ use std::time::Duration;
 use bytes::BytesMut;
 use mail_model::{Domain, EnhancedStatus, Reply, ReplyClass};
 use mail_send::SmtpClient;
-use routing::{Host, HostPort};
+use routing::{Host, HostPort, TlsPolicy};
+use rustls::pki_types::ServerName;
 use smtp::hello;
 use smtp::limits::SendTimeouts;
 use smtp::transaction::PeerExtensions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::wire::ReplyReader;
+use crate::tls::{Stream, Tls, Trust};
 
 /// How long one address may take to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,7 +37,7 @@ pub(crate) struct Broken(pub(crate) String);
 /// An open connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     input: BytesMut,
     replies: ReplyReader,
     /// What EHLO offered.
@@ -49,58 +50,85 @@ pub(crate) struct Connection {
     pub(crate) needs_reset: bool,
 }
 
-impl Connection {
-    /// Connects to `host` and says hello as `name`. The error is what recipients are told.
-    pub(crate) async fn open(host: &HostPort, name: &Domain, timeouts: &SendTimeouts) -> Result<Self, Reply> {
-        let mut failure = unreachable(host, "the name has no address");
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// What recipients are told.
+    pub(crate) reply: Reply,
+    /// TLS was offered and did not work: in clear it might.
+    pub(crate) of_tls: bool,
+}
+
+impl From<Reply> for Failure {
+    fn from(reply: Reply) -> Self {
+        Self { reply, of_tls: false }
+    }
+}
+
+/// How a host is to be spoken to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Approach<'a> {
+    /// Our name.
+    pub(crate) name: &'a Domain,
+    pub(crate) timeouts: &'a SendTimeouts,
+    pub(crate) policy: &'a TlsPolicy,
+    pub(crate) tls: &'a Tls,
+    /// How long a TLS handshake may take.
+    pub(crate) handshake: Duration,
+}
+
+type Client = SmtpClient<Stream>;
+
+impl Approach<'_> {
+    /// Connects to `host`, says hello, and speaks TLS as the policy wants it.
+    pub(crate) async fn open(self, host: &HostPort) -> Result<Connection, Failure> {
+        let mut failure = Failure::from(unreachable(host, "the name has no address"));
         for address in resolve(host).await?.into_iter().take(ADDRESSES_MAX) {
-            match Self::open_address(address, host, name, timeouts).await {
+            match self.open_address(address, host).await {
                 Ok(connection) => return Ok(connection),
-                Err(reply) => failure = reply,
+                Err(Failure { reply, of_tls }) => {
+                    failure = Failure { reply, of_tls: failure.of_tls || of_tls };
+                }
             }
         }
         Err(failure)
     }
 
-    async fn open_address(
-        address: SocketAddr,
-        host: &HostPort,
-        name: &Domain,
-        timeouts: &SendTimeouts,
-    ) -> Result<Self, Reply> {
+    async fn open_address(self, address: SocketAddr, host: &HostPort) -> Result<Connection, Failure> {
         let failed = |error: &mail_send::Error| refusal(host, error);
-        let mut client = SmtpClient::connect(address, CONNECT_TIMEOUT).await.map_err(|e| failed(&e))?;
-        client.stream.set_nodelay(true).map_err(|error| unreachable(host, &error.to_string()))?;
+        let connected = SmtpClient::connect(address, CONNECT_TIMEOUT).await.map_err(|e| failed(&e))?;
+        connected.stream.set_nodelay(true).map_err(|error| unreachable(host, &error.to_string()))?;
         // RFC 5321 4.5.3.2.1: 5 minutes for the greeting, as for MAIL.
-        client.timeout = Duration::from_millis(timeouts.mail_ms);
-        let greeting = timeout(client.timeout, client.read()).await;
+        let patience = Duration::from_millis(self.timeouts.mail_ms);
+        let mut client = Client { stream: Stream::Plain(connected.stream), timeout: patience };
+        let greeting = timeout(patience, client.read()).await;
         let greeting = greeting.map_err(|_| unreachable(host, "no greeting"))?.map_err(|e| failed(&e))?;
         if greeting.code != 220 {
-            return Err(refusal(host, &mail_send::Error::UnexpectedReply(greeting)));
+            return Err(refusal(host, &mail_send::Error::UnexpectedReply(greeting)).into());
         }
-        let extensions = match client.ehlo(name.as_str()).await {
-            Ok(offered) => {
-                let offers = |capability| offered.has_capability(capability);
-                PeerExtensions {
-                    pipelining: offers(smtp_proto::EXT_PIPELINING),
-                    size: offers(smtp_proto::EXT_SIZE).then_some(offered.size as u64),
-                    eight_bit_mime: offers(smtp_proto::EXT_8BIT_MIME),
-                    smtputf8: offers(smtp_proto::EXT_SMTP_UTF8),
-                    chunking: offers(smtp_proto::EXT_CHUNKING),
-                    dsn: offers(smtp_proto::EXT_DSN),
-                }
-            }
-            // RFC 5321 3.2: who does not know EHLO is told HELO.
-            Err(mail_send::Error::UnexpectedReply(reply)) if (500..=599).contains(&reply.code) => {
-                let helo = client.cmd(format!("HELO {name}\r\n")).await.map_err(|e| failed(&e))?;
-                if helo.code != 250 {
-                    return Err(refusal(host, &mail_send::Error::UnexpectedReply(helo)));
-                }
-                PeerExtensions::default()
-            }
-            Err(error) => return Err(failed(&error)),
+        let (mut extensions, offers_tls) = self.hello(&mut client).await.map_err(|e| failed(&e))?;
+        let trust = match self.policy {
+            TlsPolicy::None => None,
+            TlsPolicy::May => offers_tls.then_some(Trust::Anybody),
+            TlsPolicy::Encrypt => Some(Trust::Anybody),
+            TlsPolicy::Verify(roots) => Some(Trust::Roots(roots)),
         };
-        Ok(Self {
+        if let Some(trust) = trust {
+            if !offers_tls {
+                // RFC 3463 3.8: security features not supported.
+                let text = format!("{host}: it offers no TLS, which its route asks for");
+                return Err(Reply::local(451, EnhancedStatus::new(4, 7, 4), text).into());
+            }
+            let secured = self.secure(&mut client, host, address, trust).await;
+            secured.map_err(|why| tls_failed(host, &why))?;
+            // RFC 3207 4.2: what was offered in clear may be anybody's, so it is asked again.
+            (extensions, _) = self.hello(&mut client).await.map_err(|error| {
+                // A peer that does not like our side of the handshake says so only now.
+                let of_tls = !matches!(error, mail_send::Error::UnexpectedReply(_));
+                if of_tls { tls_failed(host, &error.to_string()) } else { failed(&error).into() }
+            })?;
+        }
+        Ok(Connection {
             stream: client.stream,
             input: BytesMut::new(),
             replies: ReplyReader::default(),
@@ -111,9 +139,70 @@ impl Connection {
         })
     }
 
+    /// What the peer offers, and whether STARTTLS is among it.
+    async fn hello(self, client: &mut Client) -> Result<(PeerExtensions, bool), mail_send::Error> {
+        match client.ehlo(self.name.as_str()).await {
+            Ok(offered) => {
+                let offers = |capability| offered.has_capability(capability);
+                let extensions = PeerExtensions {
+                    pipelining: offers(smtp_proto::EXT_PIPELINING),
+                    size: offers(smtp_proto::EXT_SIZE).then_some(offered.size as u64),
+                    eight_bit_mime: offers(smtp_proto::EXT_8BIT_MIME),
+                    smtputf8: offers(smtp_proto::EXT_SMTP_UTF8),
+                    chunking: offers(smtp_proto::EXT_CHUNKING),
+                    dsn: offers(smtp_proto::EXT_DSN),
+                };
+                Ok((extensions, offers(smtp_proto::EXT_START_TLS)))
+            }
+            // RFC 5321 3.2: who does not know EHLO is told HELO.
+            Err(mail_send::Error::UnexpectedReply(reply)) if (500..=599).contains(&reply.code) => {
+                let helo = client.cmd(format!("HELO {}\r\n", self.name)).await?;
+                if helo.code == 250 {
+                    Ok((PeerExtensions::default(), false))
+                } else {
+                    Err(mail_send::Error::UnexpectedReply(helo))
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// RFC 3207 4. The error says why there is no TLS.
+    async fn secure(
+        self,
+        client: &mut Client,
+        host: &HostPort,
+        address: SocketAddr,
+        trust: Trust<'_>,
+    ) -> Result<(), String> {
+        let config = self.tls.outward().config(trust).ok_or("the roots of its route are not loaded")?;
+        let name = match (&host.host, trust) {
+            (Host::Address(address), _) => ServerName::from(*address),
+            (Host::Name(name), trust) => match (ServerName::try_from(name.to_string()), trust) {
+                (Ok(name), _) => name,
+                (Err(_), Trust::Anybody) => ServerName::from(address.ip()),
+                (Err(_), Trust::Roots(_)) => return Err("no certificate can bear its name".to_owned()),
+            },
+        };
+        // What a peer sends behind its reply in clear is dropped here, and its handshake fails.
+        let reply = client.cmd("STARTTLS\r\n").await.map_err(|error| error.to_string())?;
+        if reply.code != 220 {
+            return Err(format!("STARTTLS was answered with {} {}", reply.code, reply.message));
+        }
+        match timeout(self.handshake, client.stream.connect_tls(config, name)).await {
+            Ok(done) => done.map_err(|error| error.to_string()),
+            Err(_) => Err("the handshake took too long".to_owned()),
+        }
+    }
+}
+
+impl Connection {
     /// Writes all of `bytes`.
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<(), Broken> {
-        self.stream.write_all(bytes).await.map_err(|error| Broken(error.to_string()))
+        let broken = |error: std::io::Error| Broken(error.to_string());
+        self.stream.write_all(bytes).await.map_err(broken)?;
+        // TLS may hold back what it was given.
+        self.stream.flush().await.map_err(broken)
     }
 
     /// The next reply.
@@ -145,10 +234,15 @@ impl Connection {
     }
 
     /// True if nothing was said or closed since the last reply.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&mut self) -> bool {
         let mut byte = [0];
-        let nothing = self.stream.try_read(&mut byte);
+        let nothing = self.stream.read_now(&mut byte);
         self.input.is_empty() && nothing.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
+    /// True under TLS.
+    pub(crate) fn is_secured(&self) -> bool {
+        self.stream.is_tls()
     }
 
     /// True if another transaction may be done on it.
@@ -167,7 +261,7 @@ impl Connection {
 
     /// Takes leave, without waiting for an answer. RFC 5321 4.1.1.10 wants a QUIT.
     pub(crate) fn close(self) {
-        self.stream.try_write(hello::QUIT).ok();
+        self.stream.close_now(hello::QUIT);
     }
 }
 
@@ -191,6 +285,12 @@ fn refusal(host: &HostPort, error: &mail_send::Error) -> Reply {
         return Reply::local(451, EnhancedStatus::new(4, 4, 2), text);
     }
     unreachable(host, &error.to_string())
+}
+
+fn tls_failed(host: &HostPort, why: &str) -> Failure {
+    // RFC 3463 3.8: cryptographic failure.
+    let reply = Reply::local(451, EnhancedStatus::new(4, 7, 5), format!("{host}: no TLS with it: {why}"));
+    Failure { reply, of_tls: true }
 }
 
 fn unreachable(host: &HostPort, why: &str) -> Reply {

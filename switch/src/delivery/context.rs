@@ -16,9 +16,11 @@ use settings::Settings;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::claims::Claims;
+use super::clear::ClearHosts;
 use super::destination::Destination;
 use super::pool::Pool;
 use crate::counters::Counters;
+use crate::tls::LiveTls;
 
 /// A destination that cannot be reached is left alone for this long at first.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
@@ -32,6 +34,8 @@ pub struct DeliveryParts {
     pub queue: Queue,
     /// The settings, which may be replaced at any time.
     pub settings: Arc<ArcSwap<Settings>>,
+    /// What is asked of next hops under TLS; replaced as the settings are.
+    pub tls: LiveTls,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Where is counted.
@@ -54,6 +58,8 @@ pub(crate) enum Phase {
 pub(crate) struct Context {
     pub(crate) queue: Queue,
     pub(crate) settings: Arc<ArcSwap<Settings>>,
+    pub(crate) tls: LiveTls,
+    pub(crate) clear: ClearHosts,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) schedule: Mutex<schedule::Queue<Destination, MessageKey>>,
@@ -82,6 +88,8 @@ impl Context {
         Self {
             queue: parts.queue,
             settings: parts.settings,
+            tls: parts.tls,
+            clear: ClearHosts::default(),
             clock: parts.clock,
             counters: parts.counters,
             schedule: Mutex::new(schedule),

@@ -27,7 +27,7 @@ impl Pool {
     pub(crate) fn take(&self, hop: &Arc<NextHop>, now: Moment) -> Option<Connection> {
         let mut all = self.0.lock();
         let waiting = all.get_mut(hop)?;
-        while let Some((since, connection)) = waiting.pop() {
+        while let Some((since, mut connection)) = waiting.pop() {
             if now.since(since) < IDLE_TIME && connection.is_quiet() {
                 return Some(connection);
             }

@@ -13,15 +13,19 @@ use bytes::BytesMut;
 use mail_model::{EnhancedStatus, Recipient, Reply};
 use message::Received;
 use queue_format::record::{MessageKey, encode_envelope};
-use smtp::session::{AbortReason, Action, Event, Greeting, MessageStart, Session, Storage, Verdict};
+use settings::TlsMode;
+use smtp::session::{
+    AbortReason, Action, Event, Greeting, MessageStart, Protection, Session, Storage, Verdict,
+};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::parts::{Parts, Phase};
+use super::parts::{Door, Parts, Phase};
 use super::upload::{self, Heading, NotStored, Upload};
+use crate::tls::Stream;
 
 /// Bytes asked for with one read while commands are awaited, and while a message is.
 const READ_COMMANDS: usize = 4 << 10;
@@ -33,8 +37,9 @@ const LINGER_BYTES_MAX: usize = 256 << 10;
 /// A connection and what is under way on it.
 #[derive(Debug)]
 pub(crate) struct Conversation {
-    stream: TcpStream,
+    stream: Stream,
     client: IpAddr,
+    door: Door,
     parts: Arc<Parts>,
     phase: watch::Receiver<Phase>,
     session: Session,
@@ -51,14 +56,21 @@ pub(crate) struct Conversation {
 
 impl Conversation {
     /// A conversation on a fresh connection.
-    pub(crate) fn new(stream: TcpStream, client: IpAddr, parts: Arc<Parts>) -> Self {
+    pub(crate) fn new(stream: TcpStream, client: IpAddr, parts: Arc<Parts>, door: Door) -> Self {
         let config = parts.settings.load().limits.session.clone();
+        let has_certificate = parts.tls.load().listener(door.index).is_some();
+        let protection = match door.mode {
+            TlsMode::Implicit => Protection::Tls,
+            TlsMode::StartTls if has_certificate => Protection::Offered,
+            TlsMode::StartTls => Protection::None,
+        };
         Self {
-            stream,
+            stream: Stream::Plain(stream),
             client,
+            door,
             phase: parts.phase.clone(),
             patience: Duration::from_millis(config.limits.command_ms),
-            session: Session::new(config, parts.clock.now()),
+            session: Session::new(config, parts.clock.now()).protected(protection),
             input: BytesMut::new(),
             actions: Vec::new(),
             upload: None,
@@ -80,7 +92,10 @@ impl Conversation {
     }
 
     async fn converse(&mut self) -> io::Result<()> {
-        self.stream.set_nodelay(true)?;
+        self.stream.socket()?.set_nodelay(true)?;
+        if self.door.mode == TlsMode::Implicit {
+            self.shake_hands().await?;
+        }
         self.hear_early_talk().await?;
         let greeting = if self.parts.gate.is_open() { Greeting::Ready } else { Greeting::NotReady };
         let mut event = Event::Greet(greeting);
@@ -100,14 +115,40 @@ impl Conversation {
 
     /// RFC 5321 4.3.1: a client waits for the greeting. What is here before it was said too early.
     async fn hear_early_talk(&mut self) -> io::Result<()> {
+        if self.stream.is_tls() {
+            let mut byte = [0];
+            if self.stream.read_now(&mut byte).is_ok_and(|count| count > 0) {
+                self.input.extend_from_slice(&byte);
+            }
+            return Ok(());
+        }
         let mut byte = [MaybeUninit::uninit()];
         // tokio does not know yet whether the socket can be read, so the kernel is asked.
-        let heard = SockRef::from(&self.stream).peek(&mut byte).is_ok_and(|count| count > 0);
+        let heard = SockRef::from(self.stream.socket()?).peek(&mut byte).is_ok_and(|count| count > 0);
         if heard {
             self.input.reserve(READ_COMMANDS);
             self.stream.read_buf(&mut self.input).await?;
         }
         Ok(())
+    }
+
+    /// Hands the connection to TLS. A client that is slow about it holds a connection for a while, and nothing else.
+    async fn shake_hands(&mut self) -> io::Result<()> {
+        // The session has read everything in clear; nothing of it may ever be taken for what came under TLS.
+        self.input = BytesMut::new();
+        let config = self.parts.tls.load().listener(self.door.index);
+        let config = config.ok_or_else(|| io::Error::other("this listener has no certificate"))?;
+        let limit = self.parts.settings.load().limits.tls_handshake;
+        let mut phase = self.phase.clone();
+        let done = tokio::select! {
+            biased;
+            // No message is begun, so nothing is lost.
+            _ = phase.wait_for(|phase| *phase != Phase::Open) => Err(io::ErrorKind::ConnectionAborted.into()),
+            done = timeout(limit, self.stream.accept_tls(config)) => {
+                done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            }
+        };
+        done.inspect_err(|error| tracing::info!(event = "tls.client_failed", client = %self.client, %error))
     }
 
     async fn next_event(&mut self) -> Event {
@@ -154,6 +195,10 @@ impl Conversation {
                     }
                 }
                 Action::EndOfMessage => answer = Some(Event::Stored(self.store().await?)),
+                Action::StartTls => {
+                    self.shake_hands().await?;
+                    answer = Some(Event::Secured);
+                }
                 Action::AbortMessage(reason) => self.abort(reason),
                 Action::Close => {}
             }
@@ -163,7 +208,12 @@ impl Conversation {
     }
 
     async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match timeout(self.patience, self.stream.write_all(bytes)).await {
+        let write = async {
+            self.stream.write_all(bytes).await?;
+            // TLS may hold back what it was given.
+            self.stream.flush().await
+        };
+        match timeout(self.patience, write).await {
             Ok(written) => written?,
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         }
@@ -240,7 +290,8 @@ impl Conversation {
                 (self.parts.notice)(key);
                 self.parts.counters.accepted.add(1);
                 self.unreplied.push(key);
-                tracing::info!(event = "message.accepted", %id, %client, from, recipients, size);
+                let tls = self.stream.is_tls();
+                tracing::info!(event = "message.accepted", %id, %client, tls, from, recipients, size);
                 Ok(Storage::Stored(id.to_string()))
             }
             Err(NotStored::Unsettled) => {
@@ -269,7 +320,8 @@ impl Conversation {
     /// Closes so that our last reply arrives: a socket closed over unread bytes would send a reset, and the client would
     /// drop what it had not read.
     async fn linger(mut self) {
-        if self.stream.shutdown().await.is_err() {
+        // Under TLS there is a last word to write, which a client may refuse to read.
+        if !timeout(LINGER, self.stream.shutdown()).await.is_ok_and(|done| done.is_ok()) {
             return;
         }
         self.input = BytesMut::with_capacity(READ_COMMANDS);

@@ -6,11 +6,21 @@ use arc_swap::ArcSwap;
 use mail_model::Clock;
 use queue_format::record::MessageKey;
 use queue_store::Queue;
-use settings::Settings;
+use settings::{Settings, TlsMode};
 use tokio::sync::watch;
 
 use crate::counters::Counters;
 use crate::readiness::Gate;
+use crate::tls::LiveTls;
+
+/// A listener, as its sessions know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Door {
+    /// Its place among the listeners.
+    pub(crate) index: usize,
+    /// When TLS begins, if it has a certificate.
+    pub(crate) mode: TlsMode,
+}
 
 /// What sessions are to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +42,8 @@ pub(crate) struct Parts {
     pub(crate) queue: Queue,
     /// The configuration in use.
     pub(crate) settings: Arc<ArcSwap<Settings>>,
+    /// The certificates in use.
+    pub(crate) tls: LiveTls,
     /// The clock.
     pub(crate) clock: Arc<dyn Clock>,
     /// What was done.

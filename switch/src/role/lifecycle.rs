@@ -5,7 +5,7 @@
 //! | ACTIVE | delivery starts, then new mail is taken |
 //! | SIGTERM, an order to drain | 503 and 421 to new clients, sessions and attempts finish, the queue is released, exit 0 |
 //! | a second SIGTERM | exit 0 at once; the next owner recovers what was open |
-//! | SIGHUP | the configuration is read again |
+//! | SIGHUP | the configuration and the certificates are read again |
 //! | SIGUSR1 | the state goes to the log |
 //! | FENCED, STORAGE_SICK, GAVE_UP | every effect stops, sessions get 421, exit 75 |
 
@@ -25,6 +25,7 @@ use crate::delivery::{Delivery, DeliveryParts};
 use crate::intake::{Intake, Phase};
 use crate::readiness::Gate;
 use crate::reload::{Reloader, Watch};
+use crate::tls::LiveTls;
 
 /// The longest to wait for sessions that are in the middle of a message.
 const SESSIONS_FINISH: Duration = Duration::from_secs(10);
@@ -43,6 +44,8 @@ pub(crate) struct Lifecycle {
     pub(crate) queue: Queue,
     /// At home or not.
     pub(crate) role: Role,
+    /// The certificates in use.
+    pub(crate) tls: LiveTls,
     /// Whether new mail is taken.
     pub(crate) gate: Arc<Gate>,
     /// The sessions; a secondary has none.
@@ -124,6 +127,7 @@ impl Lifecycle {
             Delivery::start(DeliveryParts {
                 queue: self.queue.clone(),
                 settings: Arc::clone(&self.admin.settings),
+                tls: Arc::clone(&self.tls),
                 clock: Arc::clone(&self.admin.clock),
                 counters: Arc::clone(&self.admin.counters),
             })

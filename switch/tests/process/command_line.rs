@@ -29,6 +29,7 @@ fn every_fault_of_a_configuration_is_told_at_once_with_its_place() {
         queue: "dri: x".to_owned(),
         limits: "hops: many",
         next_hop: None,
+        ..Config::default()
     });
     let file = site.config_file();
     let (code, text) = said(&["run", "--config", file.to_str().unwrap()]);

@@ -3,10 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by it, in its helpers too")]
 
 mod accept;
+mod certificates;
 mod command_line;
+mod front;
 mod lifecycle;
 mod memory;
 mod relay;
 mod relay_through;
 mod reload;
 mod site;
+mod tls_in;
+mod tls_out;

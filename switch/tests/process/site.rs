@@ -8,15 +8,17 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cluster::instance::Order;
 use control::switch::{Answer, Request, SwitchStatus};
 use daemon_kit::{SystemClock, boot_id, instance_id};
-use mail_model::{Clock, QueueId, Role};
+use mail_model::{Clock, Epoch, QueueId, Reason, Role};
 use queue_format::record::MessageKey;
 use queue_store::inspect::{self, Depth, Inspection};
 use queue_store::{Queue, QueueOptions};
 use rig::{Answer as Reply, Dialogue};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The longest to wait for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,13 +29,24 @@ pub(crate) struct Config {
     pub(crate) trusted: &'static str,
     pub(crate) queue: String,
     pub(crate) limits: &'static str,
+    /// Of the listener.
+    pub(crate) listener: &'static str,
+    /// Of the route.
+    pub(crate) route: &'static str,
     /// Where mail goes. Nobody listens there if not said: what is accepted stays queued.
     pub(crate) next_hop: Option<SocketAddr>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { trusted: "127.0.0.1/32", queue: String::new(), limits: "", next_hop: None }
+        Self {
+            trusted: "127.0.0.1/32",
+            queue: String::new(),
+            limits: "",
+            listener: "",
+            route: "",
+            next_hop: None,
+        }
     }
 }
 
@@ -71,13 +84,13 @@ impl Site {
     }
 
     pub(crate) fn configure(&self, config: &Config) {
-        let Config { trusted, queue, limits, next_hop } = config;
+        let Config { trusted, queue, limits, listener, route, next_hop } = config;
         let (smtp, health, next_hop) = (self.smtp, self.health, next_hop.unwrap_or(self.nowhere));
         let text = format!(
             "cluster:\n  id: demo\nnode:\n  id: a\n  state_dir: state\n  hostname: mx.example.test\n\
-             queue:\n  dir: spool\n  {queue}\nlisteners:\n  - address: {smtp}\nhealth:\n  address: {health}\n\
+             queue:\n  dir: spool\n  {queue}\nlisteners:\n  - address: {smtp}\n    {listener}\nhealth:\n  address: {health}\n\
              relay:\n  trusted_networks: [{trusted}]\n  domains: [example.test]\n\
-             routes:\n  - match: \"*\"\n    next_hop: \"{next_hop}\"\nlimits:\n  message_size: 20MiB\n  {limits}\n"
+             routes:\n  - match: \"*\"\n    next_hop: \"{next_hop}\"\n    {route}\nlimits:\n  message_size: 20MiB\n  {limits}\n"
         );
         std::fs::write(self.config_file(), text).unwrap();
     }
@@ -164,8 +177,8 @@ impl Site {
         content
     }
 
-    /// Opens this site's queue from another node, as a takeover does.
-    pub(crate) fn open_elsewhere(&self, order: Option<cluster::instance::Order>) -> Queue {
+    /// Opens this site's queue from another node, as a takeover does; without an order as one that nobody has owned yet.
+    pub(crate) fn open_elsewhere(&self, order: Option<Order>) -> Queue {
         std::fs::create_dir_all(self.queue_dir()).unwrap();
         Queue::open(QueueOptions {
             dir: self.queue_dir(),
@@ -175,7 +188,7 @@ impl Site {
             instance: instance_id(),
             boot: boot_id().unwrap(),
             role: Role::Secondary,
-            order,
+            order: order.or(Some(Order { expected: Epoch(0), reason: Reason::Forced })),
             timers: cluster::Timers::default(),
             segment_size: 16 << 20,
             free_space_reserve: 0,
@@ -199,12 +212,12 @@ pub(crate) fn key(reply: &str) -> MessageKey {
     MessageKey { epoch: id.epoch, sequence: id.sequence }
 }
 
-pub(crate) async fn say(client: &mut Dialogue, line: &str) -> Reply {
+pub(crate) async fn say<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Dialogue<S>, line: &str) -> Reply {
     client.command(line).await.unwrap()
 }
 
 /// An envelope from a@client.test to b@example.test, and DATA answered with 354.
-pub(crate) async fn begin(client: &mut Dialogue) {
+pub(crate) async fn begin<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Dialogue<S>) {
     assert_eq!(say(client, "MAIL FROM:<a@client.test>").await.code, 250);
     assert_eq!(say(client, "RCPT TO:<b@example.test>").await.code, 250);
     assert_eq!(say(client, "DATA").await.code, 354);

@@ -24,6 +24,13 @@ pub(crate) const TOO_MANY_COMMANDS: &str = "421 4.7.0 too many commands without 
 pub(crate) const LOCAL_ERROR: &str = "421 4.3.0 local error, try again later";
 pub(crate) const UNSYNCHRONIZED: &str = "421 4.5.0 you sent bytes after DATA without waiting for its reply";
 
+pub(crate) const UNSYNCHRONIZED_TLS: &str =
+    "421 4.5.0 you sent bytes after STARTTLS without waiting for its reply";
+
+pub(crate) const READY_FOR_TLS: &str = "220 2.0.0 ready to start TLS";
+pub(crate) const TLS_ACTIVE: &str = "503 5.5.1 TLS is already active";
+pub(crate) const TLS_IN_MAIL: &str = "503 5.5.1 a message is begun, end it or send RSET before STARTTLS";
+pub(crate) const EXTENDED_HELLO_FIRST: &str = "503 5.5.1 say EHLO first";
 pub(crate) const SENDER_OK: &str = "250 2.1.0 sender ok";
 pub(crate) const RECIPIENT_OK: &str = "250 2.1.5 recipient ok";
 pub(crate) const OK: &str = "250 2.0.0 ok";

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use mail_model::{Envelope, Moment, Recipient, ReversePath};
 
 use super::answer::{self, Answer};
-use super::event::{AbortReason, Action, MessageStart, SenderRequest};
+use super::event::{AbortReason, Action, MessageStart, Protection, SenderRequest};
 use super::receipt::Receipt;
 use super::{Hello, Mail, Question, Session, State};
 use crate::command::{ChunkHeader, Command, MailFrom};
@@ -30,6 +30,7 @@ impl Session {
             Command::Noop => self.without_mail(answer::OK, out),
             Command::Help => self.without_mail(answer::HELP, out),
             Command::Vrfy => self.without_mail(answer::NOT_VERIFIED, out),
+            Command::StartTls => self.start_tls(input, out),
             Command::NotImplemented => self.error(answer::NOT_IMPLEMENTED, out),
         }
     }
@@ -50,6 +51,7 @@ impl Session {
                 (offered.smtputf8, "SMTPUTF8"),
                 (offered.chunking, "CHUNKING"),
                 (offered.dsn, "DSN"),
+                (self.protection == Protection::Offered, "STARTTLS"),
                 (true, "ENHANCEDSTATUSCODES"),
             ];
             let lines = lines.into_iter().filter_map(|(offered, line)| offered.then_some(line));
@@ -59,6 +61,27 @@ impl Session {
         }
         self.hello = Some(hello);
         self.count_command(out);
+    }
+
+    /// RFC 3207 4. What stands behind the command in clear may be anybody's: it is never read as commands, and its sender is
+    /// sent away.
+    fn start_tls(&mut self, input: &BytesMut, out: &mut Vec<Action>) {
+        let extended = self.hello.as_ref().is_some_and(|hello| hello.extended);
+        match self.protection {
+            Protection::None => self.error(answer::NOT_IMPLEMENTED, out),
+            // RFC 3207 4.2: not offered after it was done, and not done twice.
+            Protection::Tls => self.error(answer::TLS_ACTIVE, out),
+            Protection::Offered if !extended => self.error(answer::EXTENDED_HELLO_FIRST, out),
+            Protection::Offered if self.mail.is_some() => self.error(answer::TLS_IN_MAIL, out),
+            Protection::Offered if !input.is_empty() => {
+                self.close(answer::UNSYNCHRONIZED_TLS, AbortReason::Closed, out);
+            }
+            Protection::Offered => {
+                self.say(answer::READY_FOR_TLS);
+                self.flush(out);
+                self.ask(Question::Tls, Action::StartTls, out);
+            }
+        }
     }
 
     fn mail(&mut self, mail: MailFrom, out: &mut Vec<Action>) {
@@ -177,10 +200,14 @@ impl Session {
         // The session needs no more of it than that there is one.
         let empty = Envelope::from_sender(ReversePath::Null);
         let envelope = std::mem::replace(&mut mail.envelope, empty);
-        let protocol = match (envelope.smtputf8, hello.extended) {
-            (true, _) => "UTF8SMTP",
-            (false, true) => "ESMTP",
-            (false, false) => "SMTP",
+        let secured = self.protection == Protection::Tls;
+        let protocol = match (envelope.smtputf8, hello.extended, secured) {
+            (true, _, false) => "UTF8SMTP",
+            (true, _, true) => "UTF8SMTPS",
+            (false, true, false) => "ESMTP",
+            (false, true, true) => "ESMTPS",
+            // RFC 3848 has no name for HELO under TLS.
+            (false, false, _) => "SMTP",
         };
         let size = mail.size.or(size);
         let start = MessageStart { envelope, client_name: hello.name.clone(), protocol, size };

@@ -22,6 +22,8 @@ pub enum Event {
     Message(Verdict),
     /// The answer to [`Action::EndOfMessage`].
     Stored(Storage),
+    /// The answer to [`Action::StartTls`]: TLS is spoken from here on, and the buffer holds nothing that came before.
+    Secured,
     /// Close as soon as no question is open: a message whose end was received is still answered, one that is being
     /// received is aborted.
     Shutdown,
@@ -58,7 +60,7 @@ pub enum Storage {
 
 /// What the shell does, in this order. A step has at most one question ([`CheckSender`](Action::CheckSender),
 /// [`CheckRecipient`](Action::CheckRecipient), [`BeginMessage`](Action::BeginMessage),
-/// [`EndOfMessage`](Action::EndOfMessage)), and it is the last action of its step. The answer is the next event the
+/// [`EndOfMessage`](Action::EndOfMessage), [`StartTls`](Action::StartTls)), and it is the last action of its step. The answer is the next event the
 /// session needs; until it comes no input is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -74,6 +76,9 @@ pub enum Action {
     Body(Bytes),
     /// Question: the content is whole; is it stored?
     EndOfMessage,
+    /// Question: hand the connection to TLS. The input buffer is empty, and whatever comes in clear from now on belongs to
+    /// the handshake or breaks it. If the handshake fails the shell closes, and the session is not asked again.
+    StartTls,
     /// The message that was begun will not be completed. Forget it.
     AbortMessage(AbortReason),
     /// Close the connection, after what was sent before. Nothing follows.
@@ -100,10 +105,23 @@ pub struct MessageStart {
     pub envelope: Envelope,
     /// The name the client gave in EHLO or HELO: letters, digits and `.-_:[]`.
     pub client_name: Box<str>,
-    /// For the Received field: `SMTP`, `ESMTP` or `UTF8SMTP`. RFC 3848, RFC 6531 4.3.
+    /// For the Received field: `SMTP`, `ESMTP` or `UTF8SMTP`, the latter two with an `S` behind them under TLS. RFC 3848,
+    /// RFC 6531 4.3.
     pub protocol: &'static str,
     /// The size the client declared, or that of its only chunk.
     pub size: Option<u64>,
+}
+
+/// What protects the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protection {
+    /// Nothing, and nothing is offered.
+    #[default]
+    None,
+    /// Nothing yet; EHLO offers STARTTLS. RFC 3207.
+    Offered,
+    /// TLS is spoken.
+    Tls,
 }
 
 /// Why a message that was begun is dropped.

@@ -1,0 +1,133 @@
+//! A connection in clear or under TLS. Who reads and writes need not know which.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+/// The connection.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    /// In clear.
+    Plain(TcpStream),
+    /// Under TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// A handshake has it, or had it and failed. Everything on it fails.
+    Gone,
+}
+
+impl Stream {
+    /// The socket below, to ask and to set it up.
+    pub(crate) fn socket(&self) -> io::Result<&TcpStream> {
+        match self {
+            Self::Plain(stream) => Ok(stream),
+            Self::Tls(stream) => Ok(stream.get_ref().0),
+            Self::Gone => Err(gone()),
+        }
+    }
+
+    /// True once TLS is spoken.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Shakes hands with a client. The connection is gone if that fails.
+    pub(crate) async fn accept_tls(&mut self, config: Arc<ServerConfig>) -> io::Result<()> {
+        let stream = TlsAcceptor::from(config).accept(self.take_plain()?).await?;
+        *self = Self::Tls(Box::new(stream.into()));
+        Ok(())
+    }
+
+    /// Shakes hands with a server that is known as `name`. The connection is gone if that fails.
+    pub(crate) async fn connect_tls(
+        &mut self,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> io::Result<()> {
+        let stream = TlsConnector::from(config).connect(name, self.take_plain()?).await?;
+        *self = Self::Tls(Box::new(stream.into()));
+        Ok(())
+    }
+
+    fn take_plain(&mut self) -> io::Result<TcpStream> {
+        match std::mem::replace(self, Self::Gone) {
+            Self::Plain(stream) => Ok(stream),
+            Self::Tls(_) | Self::Gone => Err(gone()),
+        }
+    }
+
+    /// Reads what is there, without waiting; `WouldBlock` if nothing is. Under TLS more may come to light than the socket
+    /// shows, and less: a ticket is no word of the peer.
+    pub(crate) fn read_now(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = ReadBuf::new(buffer);
+        match Pin::new(self).poll_read(&mut idle(), &mut buffer) {
+            Poll::Ready(Ok(())) => Ok(buffer.filled().len()),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Writes a last word and closes, as far as that goes without waiting.
+    pub(crate) fn close_now(mut self, last_word: &[u8]) {
+        let mut stream = Pin::new(&mut self);
+        if matches!(stream.as_mut().poll_write(&mut idle(), last_word), Poll::Ready(Ok(_))) {
+            // Whatever comes of it, the connection is dropped now.
+            let _ = stream.poll_shutdown(&mut idle());
+        }
+    }
+}
+
+/// Nobody is woken: who polls so does not wait.
+fn idle() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+fn gone() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Gone => Poll::Ready(Err(gone())),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Gone => Poll::Ready(Err(gone())),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Gone => Poll::Ready(Err(gone())),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Gone => Poll::Ready(Err(gone())),
+        }
+    }
+}
