@@ -255,16 +255,28 @@ impl<'a, Q: QueueSource> Walk<'a, Q> {
         let two = crate::frame::peek(&second).map_or(one, |h| one.saturating_add(h.frame_len()));
         let until = Some(until.unwrap_or(two).min(two));
         let range = Range { until, ..Range::whole(Some(Chain::start(epoch))) };
-        let mut entries = Vec::new();
+        let mut seal = None;
         scan::scan(&bytes, first, range, Bodies::Tail, |_, _, record| {
-            if let Record::Seal(seal) = record {
-                entries = seal;
+            if let Record::Seal(entries) = record {
+                seal = Some(entries);
             }
         })?;
-        for entry in entries {
+        if seal.is_none() && self.never_began(first, &bytes)? {
+            let nothing = SealEntry { segment: first, len: 0, number: 0, chain: 0 };
+            self.seals.entry(epoch).or_insert(nothing);
+        }
+        for entry in seal.into_iter().flatten() {
             self.seals.entry(entry.segment.epoch).or_insert(entry);
         }
         Ok(())
+    }
+
+    /// True if nothing follows the SEGMENT of an epoch that has no SEAL: its owner died before it had sealed, so it never
+    /// worked. Its sums must not count: the epoch before it was not sealed, and may have written on.
+    fn never_began(&self, first: SegmentId, bytes: &Q::Segment) -> Result<bool, ReplayError> {
+        let mut frames = 0;
+        let found = scan::scan(bytes, first, Range::whole(None), Bodies::Tail, |_, _, _| frames += 1)?;
+        Ok(frames <= 1 && found.damages.is_empty() && self.younger(first).is_none())
     }
 
     /// True if `segment` lies within its epoch's seal, or its epoch has none.
