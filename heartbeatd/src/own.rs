@@ -75,7 +75,7 @@ async fn ask(socket: &std::path::Path) -> OwnSwitch {
             reasons: status.reasons,
         },
         // It hangs, or speaks another version: it is there, and no more can be said.
-        Ok(Answer::Ready(_) | Answer::Done { .. })
+        Ok(Answer::Ready(_) | Answer::Done { .. } | Answer::Operated(_))
         | Err(CallError::Timeout { .. } | CallError::Fault(_) | CallError::Protocol { .. }) => {
             OwnSwitch::unready(Standing::Silent, "the switch does not answer")
         }

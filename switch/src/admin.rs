@@ -1,6 +1,8 @@
 //! What heartbeatd and operators ask over the control socket, and the answers.
 
-use std::sync::Arc;
+mod operate;
+
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -12,6 +14,7 @@ use settings::Settings;
 use tokio::sync::mpsc;
 
 use crate::counters::Counters;
+use crate::delivery::Delivery;
 use crate::health::Report;
 use crate::intake::Intake;
 use crate::readiness::Gate;
@@ -47,6 +50,8 @@ pub(crate) struct Admin {
     pub(crate) reloader: Arc<Reloader>,
     /// Where orders to drain go.
     pub(crate) orders: mpsc::Sender<DrainOrder>,
+    /// Empty until the queue is owned.
+    pub(crate) delivery: Arc<OnceLock<Delivery>>,
 }
 
 impl Admin {
@@ -69,6 +74,10 @@ impl Admin {
                     Ok(Err(faults)) => Err(Fault::failed(faults)),
                     Err(_) => Err(Fault::failed("the reload did not end; ask again")),
                 }
+            }
+            Request::Operate { verb, messages, reason } => {
+                let order = operate::Order { verb, messages, by: reason, at: self.clock.wall() };
+                order.carry_out(&self.queue, &self.delivery).await.map(Answer::Operated)
             }
         }
     }

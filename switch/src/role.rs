@@ -106,6 +106,7 @@ pub(crate) async fn run(start: Start) -> Result<u8> {
         intake: intake.clone(),
         reloader: Arc::clone(&reloader),
         orders,
+        delivery: Arc::clone(&delivery),
     });
 
     doors.serve(intake.as_ref(), &admin)?;

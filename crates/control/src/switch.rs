@@ -1,9 +1,14 @@
 //! What a `switch` can be asked.
 
-use mail_model::{Epoch, NodeId, QueueId, Role};
+use mail_model::{Epoch, MessageId, NodeId, QueueId, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::line;
+
+/// The most messages of one [`Request::Operate`].
+pub const OPERATE_MESSAGES_MAX: usize = 1_000;
+/// The longest reason of one [`Request::Operate`], in bytes.
+pub const OPERATE_REASON_BYTES_MAX: usize = 1_000;
 
 /// A request to a switch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +27,44 @@ pub enum Request {
     Reload,
     /// Whether it takes new mail. Answer: [`Answer::Ready`].
     Ready,
+    /// Carry an operator's verb out on every recipient of these messages that it applies to. Durable when it is
+    /// answered. Answer: [`Answer::Operated`].
+    Operate {
+        /// What to do.
+        verb: Verb,
+        /// At most [`OPERATE_MESSAGES_MAX`].
+        messages: Vec<MessageId>,
+        /// Who ordered it and why, `USER@HOST: REASON`, for the audit; at most [`OPERATE_REASON_BYTES_MAX`] bytes of
+        /// one line.
+        reason: String,
+    },
+}
+
+/// What an operator can do to messages in the queue. An attempt that runs is finished: what it delivers is delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// Sets queued recipients aside: they are not tried.
+    Hold,
+    /// Lets held recipients be tried again, at once.
+    Release,
+    /// Tries queued recipients at once, whatever their time and whatever is known of their next hop.
+    Retry,
+    /// Takes recipients out of the queue for good. Nobody is told.
+    Delete,
+}
+
+impl Verb {
+    /// The word on the wire and on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Release => "release",
+            Self::Retry => "retry",
+            Self::Delete => "delete",
+        }
+    }
 }
 
 /// A switch's answer.
@@ -37,6 +80,19 @@ pub enum Answer {
         /// A sentence for people.
         message: String,
     },
+    /// Carried out on so many.
+    Operated(Operated),
+}
+
+/// What became of a [`Request::Operate`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Operated {
+    /// Messages with a recipient that was moved.
+    pub messages: u64,
+    /// Recipients that were moved.
+    pub recipients: u64,
+    /// Messages that are not in the queue: delivered, bounced, deleted, or never there.
+    pub absent: u64,
 }
 
 impl line::Request for Request {

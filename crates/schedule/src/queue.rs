@@ -267,6 +267,15 @@ impl<D: Clone + Ord, K: Copy + Ord> Queue<D, K> {
         self.arrange(destination);
     }
 
+    /// Ends the pause of a destination that could not be reached: what is due there is tried as soon as no probe runs.
+    pub fn end_pause(&mut self, destination: &D, now: Moment) {
+        let Some(place) = self.destinations.get_mut(destination) else { return };
+        if let Reach::Down { until, .. } = &mut place.reach {
+            *until = now.min(*until);
+        }
+        self.arrange_at(destination, Some(now));
+    }
+
     /// Something that may be done `now`, if anything may.
     pub fn next(&mut self, now: Moment) -> Option<Task<D, K>> {
         self.wake_up(now);

@@ -5,13 +5,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use control::switch::Verb;
 use daemon_kit::configuration;
 use mail_model::{MessageId, NodeId};
 
 use crate::command::{Context, Failure, Outcome, say};
 use crate::exit::Exit;
 use crate::output::Format;
-use crate::{cluster, config, demo, ha, ledger, queue, route, status};
+use crate::{cluster, config, demo, ha, ledger, operate, queue, route, status};
+
+/// What the help of every verb on messages ends with.
+const VERB_HELP: &str = "\
+It acts on every waiting recipient of a message, in queues that a switch of this node owns. What it would touch is shown \
+and must be confirmed, on a terminal or with --yes. Exit codes: 0 all done, 1 nothing done, 2 not confirmed, 3 some queues \
+were not reached, 7 an ID is not in the queue.";
 
 /// Operate a mailswitch cluster.
 ///
@@ -47,7 +54,7 @@ enum Noun {
     /// The cluster's members and key.
     #[command(subcommand)]
     Cluster(Cluster),
-    /// The queues, read from disk.
+    /// The queues: what is in them, read from disk, and verbs on it, carried out by their owners.
     #[command(subcommand)]
     Queue(Queue),
     /// The proof that nothing is lost.
@@ -137,6 +144,34 @@ enum Queue {
     },
     /// Who owns each queue.
     Owner,
+    /// Set messages aside: they are not tried until they are released. An attempt that runs is finished.
+    #[command(after_help = VERB_HELP)]
+    Hold(Order),
+    /// Try held messages again, at once.
+    #[command(after_help = VERB_HELP)]
+    Release(Order),
+    /// Try messages at once, whatever their time and whatever is known of their next hop.
+    #[command(after_help = VERB_HELP)]
+    Retry(Order),
+    /// Take messages out of the queue for good, with every recipient that waits. Nobody is told.
+    #[command(after_help = VERB_HELP)]
+    Delete {
+        #[command(flatten)]
+        choice: operate::Choice,
+        /// Why, for the record.
+        #[arg(long, value_parser = operate::reason)]
+        reason: String,
+    },
+}
+
+/// What a verb is about, and why.
+#[derive(Debug, Args)]
+struct Order {
+    #[command(flatten)]
+    choice: operate::Choice,
+    /// Why, for the record.
+    #[arg(long, value_parser = operate::reason, default_value = "ordered by an operator")]
+    reason: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -239,6 +274,10 @@ fn run_queue(context: &Context, verb: &Queue) -> Outcome {
         Queue::Cat { id } => queue::cat(context, id),
         Queue::Fsck { .. } => queue::fsck_all(context),
         Queue::Owner => queue::owner(context),
+        Queue::Hold(order) => operate::run(context, Verb::Hold, &order.choice, &order.reason),
+        Queue::Release(order) => operate::run(context, Verb::Release, &order.choice, &order.reason),
+        Queue::Retry(order) => operate::run(context, Verb::Retry, &order.choice, &order.reason),
+        Queue::Delete { choice, reason } => operate::run(context, Verb::Delete, choice, reason),
     }
 }
 

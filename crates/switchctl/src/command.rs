@@ -163,8 +163,18 @@ impl Context {
         request: control::switch::Request,
     ) -> Result<control::switch::Answer, Failure> {
         self.is_here()?;
+        self.ask_owner(queue, request, ANSWER_WITHIN)
+    }
+
+    /// Asks the switch that owns `queue` on this node, at home or as its secondary.
+    pub(crate) fn ask_owner(
+        &self,
+        queue: &QueueId,
+        request: control::switch::Request,
+        within: Duration,
+    ) -> Result<control::switch::Answer, Failure> {
         let socket = control::paths::switch(&self.settings.node.state_dir, queue);
-        Ok(runtime()?.block_on(control::ask(&socket, request, ANSWER_WITHIN))?)
+        Ok(runtime()?.block_on(control::ask(&socket, request, within))?)
     }
 }
 

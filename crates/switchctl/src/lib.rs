@@ -6,6 +6,7 @@
 //! | `command` | what every command gets, and how it ends |
 //! | `status`, `ha` | what the programs say, and orders to them, over their sockets |
 //! | `queue`, `ledger` | what the disk says, read without touching it |
+//! | `operate` | verbs on messages: planned from the disk, carried out by the owner of the queue |
 //! | `cluster`, `config`, `route` | key, members, configuration, routes |
 //! | `output`, `exit` | how answers look, and what the shell sees |
 //! | `demo` | the main job on loopback, with real processes |
@@ -18,6 +19,7 @@ pub mod demo;
 mod exit;
 mod ha;
 mod ledger;
+mod operate;
 mod output;
 mod queue;
 mod route;

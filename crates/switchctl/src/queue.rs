@@ -264,16 +264,16 @@ fn gone(wanted: &MessageId) -> Failure {
     ))
 }
 
-fn envelope(message: &Message) -> Result<Envelope, Failure> {
+pub(crate) fn envelope(message: &Message) -> Result<Envelope, Failure> {
     decode_envelope(&message.envelope)
         .map_err(|error| Failure::failed(format_args!("unreadable envelope: {error}")))
 }
 
-fn id(queue: &QueueId, key: MessageKey) -> String {
+pub(crate) fn id(queue: &QueueId, key: MessageKey) -> String {
     MessageId { queue: queue.clone(), epoch: key.epoch, sequence: key.sequence }.to_string()
 }
 
-fn waiting(envelope: &Envelope, message: &Message) -> Vec<String> {
+pub(crate) fn waiting(envelope: &Envelope, message: &Message) -> Vec<String> {
     let live = |standing: &Standing| !standing.state.is_final();
     envelope
         .recipients
@@ -284,7 +284,7 @@ fn waiting(envelope: &Envelope, message: &Message) -> Vec<String> {
         .collect()
 }
 
-fn uniform(states: &[&'static str]) -> &'static str {
+pub(crate) fn uniform(states: &[&'static str]) -> &'static str {
     match states.split_first() {
         None => "done",
         Some((first, rest)) if rest.iter().all(|s| s == first) => first,
@@ -292,7 +292,7 @@ fn uniform(states: &[&'static str]) -> &'static str {
     }
 }
 
-fn state_word(state: RecipientState) -> &'static str {
+pub(crate) fn state_word(state: RecipientState) -> &'static str {
     match state {
         RecipientState::Queued => "queued",
         RecipientState::Held => "held",

@@ -23,6 +23,9 @@ use queue_store::{Queue, QueueOptions};
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[path = "cli/operate.rs"]
+mod operate;
+
 const RECEIVED: WallTime = WallTime(1_700_000_000_000);
 const BODY: &[u8] = b"Subject: a\r\n\r\na line that stands in no header\r\n";
 

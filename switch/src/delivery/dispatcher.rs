@@ -53,6 +53,21 @@ impl Delivery {
         self.context.notice(key);
     }
 
+    /// Says that an operator wants `key` to be tried now, even where the next hop could not be reached. Never waits.
+    pub fn hurry(&self, key: MessageKey) {
+        let items = plan::scatter(&self.context, &[key]);
+        let now = self.context.clock.now();
+        let mut schedule = self.context.schedule.lock();
+        for item in items {
+            schedule.add(&item.destination, item.key, item.due, item.expires);
+            if item.due <= now {
+                schedule.end_pause(&item.destination, now);
+            }
+        }
+        drop(schedule);
+        self.context.wake.notify_one();
+    }
+
     /// Begins nothing new, and waits for what runs. After `grace` connections are dropped before their final dot; what
     /// was sent whole and not answered is in doubt.
     pub async fn drain(&self, grace: Duration) {

@@ -8,6 +8,7 @@ mod command_line;
 mod front;
 mod lifecycle;
 mod memory;
+mod operate;
 mod relay;
 mod relay_through;
 mod reload;

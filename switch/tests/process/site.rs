@@ -55,8 +55,8 @@ pub(crate) struct Site {
     dir: TempDir,
     pub(crate) smtp: SocketAddr,
     pub(crate) health: SocketAddr,
-    /// Where nobody listens.
-    nowhere: SocketAddr,
+    /// Where nobody listens, unless a test does.
+    pub(crate) nowhere: SocketAddr,
 }
 
 fn free_port() -> SocketAddr {
@@ -158,7 +158,9 @@ impl Site {
     pub(crate) async fn status(&self) -> SwitchStatus {
         match self.ask(Request::Status).await.unwrap() {
             Answer::Status(status) => *status,
-            other @ (Answer::Ready(_) | Answer::Done { .. }) => unreachable!("{other:?}"),
+            other @ (Answer::Ready(_) | Answer::Done { .. } | Answer::Operated(_)) => {
+                unreachable!("{other:?}")
+            }
         }
     }
 

@@ -89,6 +89,25 @@ fn a_destination_that_cannot_be_reached_is_probed_by_one_item_at_growing_interva
 }
 
 #[test]
+fn a_pause_that_is_ended_lets_one_probe_go_at_once() {
+    let mut queue = queue(3, 10);
+    for item in 0..5 {
+        queue.add(&"down", item, Moment(0), NEVER);
+    }
+    for (_, item) in all(&mut queue, 0) {
+        queue.finished(&"down", item, Outcome::Unreachable(MIDDLE), Moment(0));
+    }
+    assert_eq!(all(&mut queue, 10), []);
+    queue.end_pause(&"down", Moment(10));
+    assert_eq!(all(&mut queue, 10).len(), 1, "one probe");
+    queue.end_pause(&"down", Moment(10));
+    assert_eq!(all(&mut queue, 10), [], "one probe at a time");
+    queue.finished(&"down", 3, Outcome::Unreachable(MIDDLE), Moment(10));
+    assert_eq!(queue.next_wake(), Some(Moment(2_010)), "the pause still grows");
+    queue.end_pause(&"unknown", Moment(10));
+}
+
+#[test]
 fn a_destination_that_turns_some_away_gets_as_many_as_it_takes_and_slowly_more() {
     let mut queue = queue(8, 100);
     for item in 0..1000 {

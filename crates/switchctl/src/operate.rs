@@ -1,0 +1,153 @@
+//! Operators' verbs on messages: hold, release, retry, delete.
+//!
+//! A plan is read from the disk and shown, then confirmed, then carried out by the owner of each queue, which must be a
+//! switch of this node. It does not matter if the plan is old by then: the owner moves what is still there to move.
+//!
+//! Never: a change that was not confirmed, on a terminal or with `--yes`.
+
+mod choice;
+mod plan;
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use control::switch::{Answer, OPERATE_MESSAGES_MAX, Operated, Request, Verb};
+use mail_model::{MessageId, QueueId};
+use nix::unistd::{User, getuid};
+use serde_json::json;
+
+pub(crate) use self::choice::Choice;
+use self::plan::Plan;
+use crate::command::{Context, Failure, Outcome, misfit};
+use crate::exit::Exit;
+use crate::output::Listing;
+
+/// How long a switch may take for one request.
+const OPERATE_WITHIN: Duration = Duration::from_mins(1);
+/// The longest reason: with who ordered it, it must fit into the request.
+const REASON_BYTES_MAX: usize = 500;
+
+/// Plans, confirms, carries out.
+pub(crate) fn run(context: &Context, verb: Verb, choice: &Choice, reason: &str) -> Outcome {
+    let plan = Plan::make(context, verb, choice)?;
+    for id in &plan.absent {
+        complain(format_args!(
+            "{id} is not in the queue: it was delivered, bounced or deleted, or never was"
+        ))?;
+    }
+    if choice.dry_run {
+        let exit = plan.show(context, verb)?;
+        complain("dry run: nothing was changed")?;
+        return Ok(ending(&plan, exit, false));
+    }
+    if !choice.yes {
+        let exit = plan.show(context, verb)?;
+        if plan.count() == 0 {
+            return Ok(ending(&plan, exit, false));
+        }
+        confirm(verb, &plan)?;
+    }
+    let mut listing = Listing::new(
+        "mailswitch.queue.operated/1",
+        &["queue", "messages", "recipients", "unchanged", "absent"],
+    );
+    listing.with("verb", json!(verb.as_str()));
+    let mut gone = false;
+    for (queue, ids) in &plan.messages {
+        let (done, fault) = carry_out(context, verb, queue, ids, &by(context, reason));
+        gone |= done.absent > 0;
+        let asked = ids.len() as u64;
+        let unchanged = asked.saturating_sub(done.messages).saturating_sub(done.absent);
+        match fault {
+            None => listing.row(vec![
+                json!(queue),
+                json!(done.messages),
+                json!(done.recipients),
+                json!(unchanged),
+                json!(done.absent),
+            ]),
+            Some(why) => listing.lacks(
+                queue.to_string(),
+                &format!("{why} (of {asked} messages {} are known to be done)", done.messages),
+            ),
+        }
+    }
+    for (queue, why) in &plan.missing {
+        listing.lacks(queue.to_string(), why);
+    }
+    listing.with("absent", json!(plan.absent));
+    let nothing = listing.is_empty();
+    let exit = context.show(&listing)?;
+    let exit = if exit == Exit::Partial && nothing { Exit::Failed } else { exit };
+    // What `--all` found and has left meanwhile was not asked for by name.
+    Ok(ending(&plan, exit, gone && !choice.all))
+}
+
+fn ending(plan: &Plan, exit: Exit, gone: bool) -> Exit {
+    if exit == Exit::Ok && (gone || !plan.absent.is_empty()) { Exit::NotFound } else { exit }
+}
+
+/// Asks the owner of a queue, in as many requests as it takes. What was done, and why it ended early if it did.
+fn carry_out(
+    context: &Context,
+    verb: Verb,
+    queue: &QueueId,
+    ids: &[MessageId],
+    by: &str,
+) -> (Operated, Option<String>) {
+    let mut done = Operated::default();
+    for batch in ids.chunks(OPERATE_MESSAGES_MAX) {
+        let request = Request::Operate { verb, messages: batch.to_vec(), reason: by.to_owned() };
+        match context.ask_owner(queue, request, OPERATE_WITHIN) {
+            Ok(Answer::Operated(more)) => {
+                done.messages += more.messages;
+                done.recipients += more.recipients;
+                done.absent += more.absent;
+            }
+            Ok(Answer::Status(_) | Answer::Ready(_) | Answer::Done { .. }) => {
+                return (done, Some(misfit().message));
+            }
+            Err(failure) => return (done, Some(failure.message)),
+        }
+    }
+    (done, None)
+}
+
+fn confirm(verb: Verb, plan: &Plan) -> Result<(), Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "nothing was changed: there is no terminal to ask on; add --yes to do it, or --dry-run to look",
+        ));
+    }
+    let (word, count) = (verb.as_str(), plan.count());
+    write!(io::stderr().lock(), "{word} {count} messages ({} recipients)? [y/N] ", plan.recipients)?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    Err(Failure::failed("nothing was changed"))
+}
+
+/// Who orders it, and why, for the audit.
+fn by(context: &Context, reason: &str) -> String {
+    let uid = getuid();
+    let user = User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
+    // Under sudo the person is more telling than root.
+    let user = std::env::var("SUDO_USER").ok().filter(|name| !name.is_empty()).unwrap_or(user);
+    format!("{user}@{}: {reason}", context.settings.node.hostname)
+}
+
+/// A reason from the command line.
+pub(crate) fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() || text.len() > REASON_BYTES_MAX || text.chars().any(char::is_control) {
+        return Err(format!("a reason is one line of 1 to {REASON_BYTES_MAX} bytes"));
+    }
+    Ok(text.to_owned())
+}
+
+fn complain(line: impl std::fmt::Display) -> Result<(), Failure> {
+    Ok(writeln!(io::stderr().lock(), "switchctl: {line}")?)
+}

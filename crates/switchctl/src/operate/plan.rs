@@ -1,0 +1,160 @@
+//! What a verb would touch, read from the disk. The owner decides again when it is asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use control::switch::Verb;
+use daemon_kit::SystemClock;
+use mail_model::{Clock, MessageId, QueueId};
+use queue_format::books::Message;
+use queue_format::record::{MessageKey, RecipientState};
+use queue_store::inspect::{self, Depth};
+use serde_json::json;
+
+use super::choice::Choice;
+use crate::command::{Context, Failure, say, unclaimed};
+use crate::exit::Exit;
+use crate::output::{Format, Listing, time};
+use crate::queue::{envelope, state_word, uniform, waiting};
+
+/// The most rows a person is shown.
+const TABLE_ROWS_MAX: usize = 50;
+
+/// What would be touched.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// The messages of each queue that can be asked from here, the oldest first.
+    pub(crate) messages: BTreeMap<QueueId, Vec<MessageId>>,
+    /// Recipients it would move.
+    pub(crate) recipients: usize,
+    /// Queues that cannot be asked from here, and why.
+    pub(crate) missing: Vec<(QueueId, String)>,
+    /// Named messages that are not there.
+    pub(crate) absent: Vec<MessageId>,
+    rows: Vec<Vec<serde_json::Value>>,
+}
+
+impl Plan {
+    /// Reads what `choice` means for `verb`.
+    pub(crate) fn make(context: &Context, verb: Verb, choice: &Choice) -> Result<Self, Failure> {
+        let mut plan = Self::default();
+        let queues = context.queues();
+        let named: BTreeSet<&MessageId> = choice.ids.iter().collect();
+        plan.absent.extend(named.iter().filter(|id| !queues.contains(&id.queue)).map(|id| (*id).clone()));
+        for queue in queues {
+            let wanted: BTreeSet<&MessageId> = named.iter().filter(|id| id.queue == queue).copied().collect();
+            if choice.all || !wanted.is_empty() {
+                match plan.read(context, verb, choice, &queue, &wanted)? {
+                    Ok(()) => {}
+                    Err(why) => plan.missing.push((queue, why)),
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    fn read(
+        &mut self,
+        context: &Context,
+        verb: Verb,
+        choice: &Choice,
+        queue: &QueueId,
+        wanted: &BTreeSet<&MessageId>,
+    ) -> Result<Result<(), String>, Failure> {
+        if let Err(why) = is_owned_here(context, queue) {
+            return Ok(Err(why));
+        }
+        let seen = match context.inspect(queue, Depth::Books) {
+            Ok(seen) => seen,
+            Err(why) => return Ok(Err(why)),
+        };
+        let books = &seen.replay.books;
+        let now = SystemClock.wall();
+        let mut messages: Vec<(MessageKey, &Message)> = books.messages().collect();
+        messages.sort_by_key(|(key, message)| (message.received, *key));
+        let mut chosen = Vec::new();
+        for (key, message) in messages {
+            let id = MessageId { queue: queue.clone(), epoch: key.epoch, sequence: key.sequence };
+            if !choice.all && !wanted.contains(&id) {
+                continue;
+            }
+            let envelope = envelope(message)?;
+            if choice.all && !choice.matches(&envelope, message, now, |state| applies(verb, state)) {
+                continue;
+            }
+            let live: Vec<_> = message.standings.iter().filter(|s| !s.state.is_final()).collect();
+            let moved = live.iter().filter(|s| applies(verb, s.state)).count();
+            let states: Vec<&str> = live.iter().map(|s| state_word(s.state)).collect();
+            self.recipients += moved;
+            self.rows.push(vec![
+                json!(id.to_string()),
+                time(message.received),
+                json!(format!("<{}>", envelope.reverse_path)),
+                json!(waiting(&envelope, message)),
+                json!(uniform(&states)),
+                json!(moved),
+            ]);
+            chosen.push(id);
+        }
+        self.absent.extend(wanted.iter().filter(|id| !chosen.contains(id)).map(|id| (*id).clone()));
+        self.messages.insert(queue.clone(), chosen);
+        Ok(Ok(()))
+    }
+
+    /// Messages it would touch.
+    pub(crate) fn count(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Shows it. How a command that does no more ends.
+    pub(crate) fn show(&self, context: &Context, verb: Verb) -> Result<Exit, Failure> {
+        let mut listing = Listing::new(
+            "mailswitch.queue.plan/1",
+            &["id", "received", "sender", "recipients", "state", "to_move"],
+        );
+        let table = context.format == Format::Table;
+        let shown = if table { TABLE_ROWS_MAX } else { usize::MAX };
+        for row in self.rows.iter().take(shown) {
+            listing.row(row.clone());
+        }
+        for (queue, why) in &self.missing {
+            listing.lacks(queue.to_string(), why);
+        }
+        listing.with("verb", json!(verb.as_str()));
+        listing.with("messages", json!(self.count()));
+        listing.with("recipients", json!(self.recipients));
+        listing.with("absent", json!(self.absent));
+        let exit = context.show(&listing)?;
+        if table {
+            if let Some(more) = self.count().checked_sub(shown).filter(|more| *more > 0) {
+                say(format_args!("... and {more} more; -o tsv shows all"))?;
+            }
+            say(format_args!(
+                "{}: {} messages, {} recipients to move",
+                verb.as_str(),
+                self.count(),
+                self.recipients
+            ))?;
+        }
+        Ok(exit)
+    }
+}
+
+/// Fails with the name of the node to go to if this node is not the owner.
+fn is_owned_here(context: &Context, queue: &QueueId) -> Result<(), String> {
+    let dir = context.queue_dir(queue);
+    let lease = inspect::top_lease(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    let (claim, _) = lease.ok_or_else(|| unclaimed(&dir))?;
+    if claim.owner == context.settings.node.id {
+        Ok(())
+    } else {
+        Err(format!("its owner is node {}; run this command there", claim.owner))
+    }
+}
+
+fn applies(verb: Verb, state: RecipientState) -> bool {
+    match verb {
+        Verb::Hold | Verb::Retry => state == RecipientState::Queued,
+        Verb::Release => state == RecipientState::Held,
+        Verb::Delete => !state.is_final(),
+    }
+}
