@@ -39,6 +39,7 @@
 //!             Action::Body(bytes) => content.extend_from_slice(&bytes),
 //!             Action::EndOfMessage => answer = Some(Event::Stored(Storage::Stored("a-1-1".into()))),
 //!             Action::AbortMessage(_) => content.clear(),
+//!             Action::StartTls => {} // only a session that was told to offer it asks
 //!             Action::Close => {}
 //!         }
 //!     }
