@@ -1,6 +1,7 @@
 # mailswitch: what people type. `make` alone lists it.
 
 .DEFAULT_GOAL := help
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 .PHONY: help build demo test fmt lint docs clean
 
 help: ## Show this list.
@@ -10,7 +11,7 @@ build: ## Build the programs into target/release.
 	cargo build --release --bins
 
 demo: build ## Two nodes, real mail, one killed: is anything lost? Options: make demo DEMO="--fault freeze".
-	target/release/switchctl demo $(DEMO)
+	$(TARGET)/release/switchctl demo $(DEMO)
 
 test: ## Format, lints, all tests. Installs what they need.
 	tests/install-needs.sh
