@@ -62,20 +62,20 @@ pub(crate) fn watch(socket: PathBuf, interval: Duration) -> watch::Receiver<OwnS
 }
 
 async fn ask(socket: &std::path::Path) -> OwnSwitch {
-    match control::ask(socket, Request::Status, ANSWER_LIMIT).await {
-        Ok(Answer::Status(status)) => OwnSwitch {
-            standing: if status.state == State::Init.as_str() {
+    match control::ask(socket, Request::Ready, ANSWER_LIMIT).await {
+        Ok(Answer::Ready(said)) => OwnSwitch {
+            standing: if said.state == State::Init.as_str() {
                 Standing::Waiting
-            } else if status.state == State::Draining.as_str() {
+            } else if said.state == State::Draining.as_str() {
                 Standing::Draining
             } else {
                 Standing::Running
             },
-            ready: status.ready,
-            reasons: status.reasons,
+            ready: said.ready,
+            reasons: said.reasons,
         },
         // It hangs, or speaks another version: it is there, and no more can be said.
-        Ok(Answer::Ready(_) | Answer::Done { .. } | Answer::Operated(_))
+        Ok(Answer::Status(_) | Answer::Done { .. } | Answer::Operated(_))
         | Err(CallError::Timeout { .. } | CallError::Fault(_) | CallError::Protocol { .. }) => {
             OwnSwitch::unready(Standing::Silent, "the switch does not answer")
         }

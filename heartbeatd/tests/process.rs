@@ -16,7 +16,7 @@ use control::heartbeatd::{Answer, Request};
 use control::switch;
 use control::{Code, Server};
 use daemon_kit::SystemClock;
-use mail_model::{Clock, Epoch, InstanceId, NodeId, Role};
+use mail_model::{Clock, Epoch, InstanceId, NodeId};
 use nix::sys::signal::Signal;
 
 fn node(name: &str) -> NodeId {
@@ -214,28 +214,7 @@ async fn an_operator_takes_a_healthy_queue_at_once_and_not_twice() {
 }
 
 fn waiting_switch() -> switch::Answer {
-    switch::Answer::Status(Box::new(switch::SwitchStatus {
-        node: node("a"),
-        queue: "a".parse().unwrap(),
-        epoch: Epoch(0),
-        role: Role::Primary,
-        state: "INIT".into(),
-        queued_messages: 0,
-        queued_recipients: 0,
-        oldest_age_ms: 0,
-        in_doubt: 0,
-        accepted: 0,
-        delivered: 0,
-        bounced: 0,
-        connections: 0,
-        version: String::new(),
-        config_hash: String::new(),
-        instance: String::new(),
-        pid: 0,
-        ready: false,
-        reasons: Vec::new(),
-        commit: switch::CommitStatus::default(),
-    }))
+    switch::Answer::Ready(switch::Readiness { state: "INIT".into(), ready: false, reasons: Vec::new() })
 }
 
 #[tokio::test]

@@ -84,7 +84,8 @@ impl Admin {
 
     fn readiness(&self) -> Readiness {
         let reasons = self.gate.reasons();
-        Readiness { ready: reasons.is_empty(), reasons }
+        let state = self.queue.state().borrow().as_str().to_owned();
+        Readiness { state, ready: reasons.is_empty(), reasons }
     }
 
     /// What a health probe is told.

@@ -25,7 +25,7 @@ pub enum Request {
     /// Read the configuration again. Answer: [`Answer::Done`], or `failed` with every fault of the new one; the old
     /// one then stays.
     Reload,
-    /// Whether it takes new mail. Answer: [`Answer::Ready`].
+    /// Its state, and whether it takes new mail. Cheap: heartbeatd asks several times a second. Answer: [`Answer::Ready`].
     Ready,
     /// Carry an operator's verb out on every recipient of these messages that it applies to. Durable when it is
     /// answered. Answer: [`Answer::Operated`].
@@ -102,6 +102,8 @@ impl line::Request for Request {
 /// Whether a switch takes new mail.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Readiness {
+    /// Its state, named as in the protocol: `ACTIVE`, `DRAINING`, …
+    pub state: String,
     /// It does.
     pub ready: bool,
     /// Why not; empty if it does.
