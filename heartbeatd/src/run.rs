@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use daemon_kit::notify;
 use daemon_kit::signals::{Signal, Signals};
+use mail_model::Moment;
 use settings::Settings;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -41,6 +42,7 @@ pub(crate) async fn run(config: &Path, settings: &Settings) -> Result<()> {
     notify::ready();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut watchdog = Watchdog::new();
     let mut statuses = interval(STATUS_EVERY);
     statuses.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
@@ -56,7 +58,7 @@ pub(crate) async fn run(config: &Path, settings: &Settings) -> Result<()> {
             },
             ask = asks.recv() => if let Some(ask) = ask { node.answer(ask).await },
             _ = statuses.tick() => notify::status(&node.protection(&node.view().peers)),
-            () = work(&mut node, &mut inputs, &mut ticks) => {}
+            () = work(&mut node, &mut inputs, &mut ticks) => watchdog.feed(node.clock.now()),
         }
     }
     end(&mut node, &mut inputs, &mut ticks, &mut signals).await;
@@ -79,16 +81,38 @@ async fn end(node: &mut Node, inputs: &mut Inputs, ticks: &mut tokio::time::Inte
     notify::stopping();
     node.draining = true;
     node.children.terminate_all();
+    let mut watchdog = Watchdog::new();
     let deadline = node.clock.now() + node.plan.timers.grace + END_MARGIN;
     while !node.children.is_empty() && node.clock.now() < deadline {
         tokio::select! {
             signal = signals.next() => if signal == Signal::TerminateNow { break },
-            () = work(node, inputs, ticks) => {}
+            () = work(node, inputs, ticks) => watchdog.feed(node.clock.now()),
         }
     }
     node.children.kill_all();
     if let Some(link) = &node.link {
         link.stop();
+    }
+}
+
+/// Feeds systemd's watchdog from the loop that steps the machines: if that stands still, nothing is watched any more.
+struct Watchdog {
+    every: Option<Duration>,
+    next: Moment,
+}
+
+impl Watchdog {
+    fn new() -> Self {
+        Self { every: notify::watchdog(), next: Moment(0) }
+    }
+
+    fn feed(&mut self, now: Moment) {
+        if let Some(every) = self.every
+            && now >= self.next
+        {
+            self.next = now + every;
+            notify::alive();
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! | `admin`, `health` | what operators, heartbeatd and load balancers ask |
 //! | [`tls`] | TLS of both sides |
 //! | `reload` | the configuration while the switch runs |
+//! | `sockets`, `watchdog` | what the service manager hands down, and what it is told |
 //! | [`counters`] | what was done |
 
 mod admin;
@@ -23,4 +24,6 @@ mod intake;
 mod readiness;
 mod reload;
 mod role;
+mod sockets;
 pub mod tls;
+mod watchdog;

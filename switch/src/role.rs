@@ -29,6 +29,7 @@ use crate::health;
 use crate::intake::{self, Door, Intake, Parts, Phase};
 use crate::readiness::Gate;
 use crate::reload::{Reloader, Watch};
+use crate::sockets::HandedDown;
 use crate::tls::{LiveTls, Tls};
 
 /// What the command line and the configuration say.
@@ -155,7 +156,11 @@ impl Doors {
         if start.role == Role::Secondary {
             return Ok(Self { smtp: Vec::new(), health: None });
         }
-        let bind = |key: &str, address: SocketAddr| {
+        let mut handed_down = HandedDown::receive()?;
+        let mut bind = |key: &str, address: SocketAddr| {
+            if let Some(listener) = handed_down.take(address) {
+                return Ok(listener);
+            }
             intake::bind(address).with_context(|| {
                 format!("cannot listen on {address} ({key}); stop what listens there, or change {key}")
             })
@@ -165,10 +170,10 @@ impl Doors {
             let door = Door { index, mode: listener.tls_mode };
             bind("listeners", listener.address).map(|listener| (listener, door))
         });
-        Ok(Self {
-            smtp: smtp.collect::<Result<_>>()?,
-            health: settings.health.map(|address| bind("health.address", address)).transpose()?,
-        })
+        let smtp = smtp.collect::<Result<_>>()?;
+        let health = settings.health.map(|address| bind("health.address", address)).transpose()?;
+        handed_down.end()?;
+        Ok(Self { smtp, health })
     }
 
     fn serve(self, intake: Option<&Intake>, admin: &Arc<Admin>) -> Result<()> {

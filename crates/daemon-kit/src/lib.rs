@@ -11,6 +11,7 @@ pub mod logging;
 pub mod notify;
 pub mod process;
 pub mod signals;
+pub mod sockets;
 
 pub use clock::SystemClock;
 pub use identity::{boot_id, instance_id};

@@ -1,6 +1,8 @@
 //! What systemd is told about this service. Each call does nothing where `NOTIFY_SOCKET` is not set, and a failure
 //! is logged, never returned: a daemon works as well without its service manager knowing.
 
+use std::time::Duration;
+
 use sd_notify::NotifyState;
 
 /// The start is finished: what depends on this service may start.
@@ -16,6 +18,17 @@ pub fn status(line: &str) {
 /// The service is going down as asked.
 pub fn stopping() {
     send(&[NotifyState::Stopping]);
+}
+
+/// It works: the service manager's watchdog starts anew. Only to be called by what would stand still if the program did.
+pub fn alive() {
+    send(&[NotifyState::Watchdog]);
+}
+
+/// How often [`alive`] has to be called: three times within the watchdog's span. `None` without a watchdog.
+#[must_use]
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled().map(|span| span / 3)
 }
 
 fn send(state: &[NotifyState<'_>]) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use foldhash::HashMap;
-use mail_model::{Clock, SegmentId};
+use mail_model::{Clock, Moment, SegmentId};
 use parking_lot::Mutex;
 use queue_format::record::{ChunkRef, Content, MessageKey, Record};
 use tokio::sync::{Semaphore, oneshot};
@@ -55,6 +55,8 @@ pub(crate) struct Pulse {
     pub(crate) records: AtomicU64,
     /// When the commit or the step of cleaning that is running began, boot time ms; 0 if none is running.
     pub(crate) busy_since: AtomicU64,
+    /// When the thread came round the last time, boot time ms; 0 before it began.
+    pub(crate) turned: AtomicU64,
     /// Up to where frames are durable.
     pub(crate) committed: Mutex<(SegmentId, u64)>,
     /// Durations of the newest commits, µs, a ring.
@@ -65,6 +67,10 @@ pub(crate) struct Pulse {
 const RECENT_MAX: usize = 1_024;
 
 impl Pulse {
+    fn turns(&self, now: Moment) {
+        self.turned.store(now.0.max(1), Ordering::Relaxed);
+    }
+
     fn done(&self, records: usize, took: Duration) {
         let batches = self.batches.fetch_add(1, Ordering::Relaxed);
         self.records.fetch_add(records as u64, Ordering::Relaxed);
@@ -281,6 +287,7 @@ impl Worker {
 
     fn serve(&mut self) -> Result<(), AppendError> {
         loop {
+            self.pulse.turns(self.clock.now());
             let first = match self.held.take() {
                 Some(request) => Ok(request),
                 None => self.inbox.recv_timeout(IDLE),
@@ -445,6 +452,7 @@ impl Worker {
         // As long as requests wait, one small step; else until there is nothing to do.
         loop {
             let now = self.clock.now();
+            self.pulse.turns(now);
             let needed = self.uploads.oldest(now);
             // A step may sync: while that hangs, nobody must take this owner for alive.
             self.pulse.busy_since.store(now.0.max(1), Ordering::Relaxed);

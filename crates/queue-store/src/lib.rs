@@ -40,5 +40,5 @@ mod uploads;
 pub use appender::AppendError;
 pub use content::{ContentError, ContentReader};
 pub use point::CRASH_POINTS;
-pub use queue::{Queue, QueueStatus, Refusal};
+pub use queue::{Queue, QueueStatus, Refusal, Silence};
 pub use shared::{OpenError, QueueOptions};

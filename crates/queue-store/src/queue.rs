@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cluster::instance::State;
-use mail_model::{AttemptNumber, Epoch, MessageId, QueueId, RecipientIndex, Role, WallTime};
+use mail_model::{AttemptNumber, Epoch, MessageId, Moment, QueueId, RecipientIndex, Role, WallTime};
 use parking_lot::RwLock;
 use queue_format::books::Books;
 use queue_format::record::{
@@ -64,6 +64,17 @@ pub struct QueueStatus {
     pub commit_p99_us: u32,
     /// Free bytes of the file system.
     pub free_bytes: u64,
+}
+
+/// For how long the threads of an owner gave no sign. All zero while nothing is owned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Silence {
+    /// Since the journal's thread came round.
+    pub journal: Duration,
+    /// Since it entered the storage, if it is in there.
+    pub storage: Duration,
+    /// Since the lease was renewed.
+    pub lease: Duration,
 }
 
 /// The handle. Cheap to clone.
@@ -166,7 +177,7 @@ impl Queue {
         if !matches!(state, State::Active | State::Draining) {
             return Err(Refusal::NotActive(state));
         }
-        let renewed = mail_model::Moment(self.0.renewed.load(Ordering::Acquire));
+        let renewed = Moment(self.0.renewed.load(Ordering::Acquire));
         if self.0.options.clock.now().since(renewed) > self.0.options.timers.own_limit {
             return Err(Refusal::LeaseStale);
         }
@@ -281,6 +292,25 @@ impl Queue {
             commit_p50_us: self.0.pulse.quantile_us(500),
             commit_p99_us: self.0.pulse.quantile_us(990),
             free_bytes: self.0.free_space.load(Ordering::Relaxed),
+        }
+    }
+
+    /// How long the threads that an owner lives by have not come round. Touches no disk and takes no lock of theirs.
+    #[must_use]
+    pub fn silence(&self) -> Silence {
+        let state = *self.0.state.borrow();
+        if !matches!(state, State::Active | State::Draining) {
+            return Silence::default();
+        }
+        let now = self.0.options.clock.now();
+        let since = |last: &AtomicU64| match last.load(Ordering::Acquire) {
+            0 => Duration::ZERO,
+            last => now.since(Moment(last)),
+        };
+        Silence {
+            journal: since(&self.0.pulse.turned),
+            storage: self.0.busy_for(),
+            lease: since(&self.0.renewed),
         }
     }
 

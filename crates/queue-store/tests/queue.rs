@@ -334,3 +334,40 @@ async fn content_that_was_abandoned_cannot_be_named() {
     let late = queue.accept(message(key, 1, 5, Content::Chunks(vec![chunk])), Bytes::new()).await;
     assert_eq!(late, Err(Refusal::Append(AppendError::ContentGone)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_stands_still_is_told_apart_from_one_that_rests() {
+    let spool = tempfile::tempdir().unwrap();
+    let queue = opened(options(spool.path(), "a")).await;
+    let key = accept(&queue, 1, b"text").await;
+    silence_becomes(&queue, |s| s.journal < Duration::from_millis(300)).await;
+
+    // Whoever holds the books holds the journal up, outside the storage.
+    let (let_go, told) = std::sync::mpsc::channel::<()>();
+    let (held, holds) = std::sync::mpsc::channel();
+    let other = queue.clone();
+    let holder = std::thread::spawn(move || {
+        other.books(|_| {
+            held.send(()).unwrap();
+            told.recv().ok();
+        });
+    });
+    holds.recv().unwrap();
+    let settled = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.settle(outcome(key, None, Verdict::Delivered)).await }
+    });
+    silence_becomes(&queue, |s| s.journal > Duration::from_millis(600) && s.storage.is_zero()).await;
+    drop(let_go);
+    holder.join().unwrap();
+    settled.await.unwrap().unwrap();
+    silence_becomes(&queue, |s| s.journal < Duration::from_millis(300)).await;
+}
+
+async fn silence_becomes(queue: &Queue, wanted: impl Fn(queue_store::Silence) -> bool) {
+    let deadline = TestClock.now() + Duration::from_secs(20);
+    while !wanted(queue.silence()) {
+        assert!(TestClock.now() < deadline, "{:?}", queue.silence());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -26,6 +26,7 @@ use crate::intake::{Intake, Phase};
 use crate::readiness::Gate;
 use crate::reload::{Reloader, Watch};
 use crate::tls::LiveTls;
+use crate::watchdog;
 
 /// The longest to wait for sessions that are in the middle of a message.
 const SESSIONS_FINISH: Duration = Duration::from_secs(10);
@@ -76,6 +77,7 @@ impl Lifecycle {
         mut orders: mpsc::Receiver<DrainOrder>,
         watch: Watch,
     ) -> u8 {
+        tokio::spawn(watchdog::feed(self.queue.clone()));
         let looking = tokio::spawn(look_at_changes(Arc::clone(&self.reloader), watch));
         if self.role == Role::Primary {
             // The doors are open: who waits for this service gets an answer, if only 421.

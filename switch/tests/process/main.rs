@@ -12,6 +12,7 @@ mod operate;
 mod relay;
 mod relay_through;
 mod reload;
+mod service;
 mod site;
 mod tls_in;
 mod tls_out;

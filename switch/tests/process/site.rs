@@ -97,8 +97,15 @@ impl Site {
 
     /// `switch` with these arguments, not yet started, its log in a file.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_switch"));
-        command.args(arguments).stderr(File::create(self.path().join("switch.log")).unwrap());
+        let mut command = self.with_program(env!("CARGO_BIN_EXE_switch"));
+        command.args(arguments);
+        command
+    }
+
+    /// Another program, its log in the same file.
+    pub(crate) fn with_program(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.stderr(File::create(self.path().join("switch.log")).unwrap());
         command
     }
 
@@ -108,7 +115,7 @@ impl Site {
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Running {
-        Running { child: self.command(arguments).spawn().unwrap(), log: self.path().join("switch.log") }
+        Running::of(self.command(arguments), self)
     }
 
     /// A running switch that takes mail.
@@ -243,6 +250,11 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Starts `command`, whose log is `site`'s.
+    pub(crate) fn of(mut command: Command, site: &Site) -> Self {
+        Self { child: command.spawn().unwrap(), log: site.path().join("switch.log") }
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
