@@ -2,7 +2,12 @@
 # Installs the Debian packages that building and testing need, where root and missing. Elsewhere it names them.
 set -euo pipefail
 
-declare -A packages=([cc]=gcc [shellcheck]=shellcheck [systemd-analyze]=systemd)
+declare -A packages=(
+    [cc]=gcc
+    [haproxy]=haproxy
+    [shellcheck]=shellcheck
+    [systemd-analyze]=systemd
+)
 missing=()
 for program in "${!packages[@]}"; do
     command -v "$program" >/dev/null || missing+=("${packages[$program]}")

@@ -5,6 +5,7 @@
 //! | `admission` | how many connections there may be |
 //! | `parts` | what every session needs of the rest of the switch |
 //! | `conversation` | one connection, from greeting to close |
+//! | `visitor` | who is at the other end, behind a balancer or a front too |
 //! | `upload` | one message on its way into the queue |
 //!
 //! Never answers 250 to a message unless the queue said that it is durable and this owner was not fenced.
@@ -13,9 +14,10 @@ mod admission;
 mod conversation;
 mod parts;
 mod upload;
+mod visitor;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +27,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) use self::parts::{Door, Parts, Phase};
 
-use self::admission::{Admission, Crowded};
+use self::admission::{Admission, Crowded, Place};
 use self::conversation::Conversation;
+use self::visitor::{Nameless, Visitor};
 
 /// Connections the kernel holds for us until we take them.
 const BACKLOG: i32 = 1024;
@@ -76,34 +79,28 @@ impl Intake {
         Ok(())
     }
 
-    fn take(&self, stream: TcpStream, peer: SocketAddr, door: Door) {
-        let (all_max, client_max) = {
-            let limits = &self.parts.settings.load().limits;
-            (limits.connections, limits.connections_per_client)
+    fn take(&self, mut stream: TcpStream, peer: SocketAddr, door: Door) {
+        let settings = self.parts.settings.load();
+        let balancer = visitor::is_balancer(&settings, door, peer.ip());
+        // An IPv4 client of a listener on `[::]` is the same client. A balancer has everybody's connections.
+        let visitor = Visitor::direct(peer.ip());
+        let client_max = if balancer { usize::MAX } else { settings.limits.connections_per_client };
+        let place = match self.admission.enter(visitor.client, settings.limits.connections, client_max) {
+            Ok(place) => place,
+            Err(crowded) => return turn_away(&stream, visitor.client, crowded, door),
         };
-        // An IPv4 client of a listener on `[::]` is the same client.
-        let client = peer.ip().to_canonical();
-        match self.admission.enter(client, all_max, client_max) {
-            Ok(place) => {
-                let parts = Arc::clone(&self.parts);
-                tokio::spawn(async move {
-                    Conversation::new(stream, client, parts, door).run().await;
-                    drop(place);
-                });
-            }
-            Err(crowded) => {
-                let (scope, line) = match crowded {
-                    Crowded::All => ("all", &b"421 4.3.2 too many connections, try again later\r\n"[..]),
-                    Crowded::Client => {
-                        ("client", &b"421 4.7.0 too many connections from you, try again later\r\n"[..])
-                    }
-                };
-                // A fresh socket has room for a line, so nothing is waited for and no task is spent on it. A client that
-                // expects TLS would not understand it.
-                let told = door.mode == TlsMode::StartTls && SockRef::from(&stream).send(line).is_ok();
-                tracing::info!(event = "intake.turned_away", %client, scope, told);
-            }
-        }
+        let parts = Arc::clone(&self.parts);
+        tokio::spawn(async move {
+            let (visitor, place) = if balancer {
+                match introduced(&mut stream, place, door, &parts).await {
+                    Some(known) => known,
+                    None => return,
+                }
+            } else {
+                (visitor, place)
+            };
+            Conversation::new(stream, visitor, place, parts, door).run().await;
+        });
     }
 
     /// Open connections.
@@ -115,4 +112,45 @@ impl Intake {
     pub(crate) async fn finished(&self) {
         self.admission.empty().await;
     }
+}
+
+/// Whose connection a balancer passes on, and its place among that client's. `None` if it has no future.
+async fn introduced(
+    stream: &mut TcpStream,
+    mut place: Place,
+    door: Door,
+    parts: &Parts,
+) -> Option<(Visitor, Place)> {
+    let balancer = place.client();
+    match visitor::introduced(stream, balancer).await {
+        Ok(visitor) => {
+            let client_max = parts.settings.load().limits.connections_per_client;
+            let client_max = if visitor.unnamed { usize::MAX } else { client_max };
+            if let Err(crowded) = place.move_to(visitor.client, client_max) {
+                turn_away(stream, visitor.client, crowded, door);
+                return None;
+            }
+            Some((visitor, place))
+        }
+        // A check that only connects.
+        Err(error @ Nameless::Gone(_)) => {
+            tracing::debug!(event = "session.cut", client = %balancer, %error);
+            None
+        }
+        Err(error @ (Nameless::Fault(_) | Nameless::TimedOut)) => {
+            tracing::warn!(event = "proxy.refused", %balancer, %error);
+            None
+        }
+    }
+}
+
+fn turn_away(stream: &TcpStream, client: IpAddr, crowded: Crowded, door: Door) {
+    let (scope, line) = match crowded {
+        Crowded::All => ("all", &b"421 4.3.2 too many connections, try again later\r\n"[..]),
+        Crowded::Client => ("client", &b"421 4.7.0 too many connections from you, try again later\r\n"[..]),
+    };
+    // A fresh socket has room for a line, so nothing is waited for and no task is spent on it. A client that
+    // expects TLS would not understand it.
+    let told = door.mode == TlsMode::StartTls && SockRef::from(stream).send(line).is_ok();
+    tracing::info!(event = "intake.turned_away", %client, scope, told);
 }

@@ -14,6 +14,8 @@ pub struct Received<'a> {
     pub helo: &'a str,
     /// The client's address.
     pub client: IpAddr,
+    /// Its host name, if somebody who can know said so: letters, digits and `.-_`.
+    pub client_name: Option<&'a str>,
     /// This host.
     pub by: &'a Domain,
     /// `SMTP`, `ESMTP` or `UTF8SMTP`. RFC 3848, RFC 6531 4.3.
@@ -34,10 +36,13 @@ impl fmt::Display for Received<'_> {
             let kept = c.is_ascii_graphic() && !matches!(c, '(' | ')' | '\\' | ';' | '"');
             fmt::Write::write_char(f, if kept { c } else { '?' })?;
         }
+        let is_name =
+            |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+        let name = self.client_name.filter(is_name).map(|name| format!("{name} ")).unwrap_or_default();
         // RFC 5321 4.1.3: an IPv6 literal bears its tag.
         match self.client {
-            IpAddr::V4(address) => write!(f, " ([{address}])")?,
-            IpAddr::V6(address) => write!(f, " ([IPv6:{address}])")?,
+            IpAddr::V4(address) => write!(f, " ({name}[{address}])")?,
+            IpAddr::V6(address) => write!(f, " ({name}[IPv6:{address}])")?,
         }
         let (by, with, id) = (self.by, self.with, self.id);
         write!(f, "\r\n\tby {by} with {with} id {id};\r\n\t{}\r\n", date(self.at))
@@ -52,7 +57,7 @@ mod tests {
         let by = Domain::new("mx.example.test").unwrap();
         let at = WallTime(1_700_000_000_000);
         let client = client.parse().unwrap();
-        Received { helo, client, by: &by, with: "ESMTP", id: "a-7-1f", at }.to_string()
+        Received { helo, client, client_name: None, by: &by, with: "ESMTP", id: "a-7-1f", at }.to_string()
     }
 
     #[test]
@@ -63,6 +68,19 @@ mod tests {
              Tue, 14 Nov 2023 22:13:20 +0000\r\n"
         );
         assert!(field("[IPv6:::1]", "::1").starts_with("Received: from [IPv6:::1] ([IPv6:::1])\r\n"));
+    }
+
+    #[test]
+    fn a_host_name_stands_before_the_address_unless_it_could_break_the_field() {
+        let by = Domain::new("mx.example.test").unwrap();
+        let at = WallTime(0);
+        let client = [192, 0, 2, 1].into();
+        let field = |name| {
+            Received { helo: "c", client, client_name: Some(name), by: &by, with: "SMTP", id: "1", at }
+                .to_string()
+        };
+        assert!(field("c.test").starts_with("Received: from c (c.test [192.0.2.1])\r\n"));
+        assert!(field("c)\r\n").starts_with("Received: from c ([192.0.2.1])\r\n"));
     }
 
     #[test]

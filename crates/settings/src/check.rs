@@ -3,7 +3,7 @@
 mod cluster;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -130,14 +130,27 @@ fn listeners<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Vec<ListenerSettings> {
         });
         let tls_mode = tls_mode(read, &item.key("tls_mode"), tls.is_some());
         let proxied = item.key("proxy_protocol");
-        if read.flag(&proxied) == Some(true) {
-            read.fault(
-                &proxied,
-                "PROXY protocol is not built yet; write false, and let the balancer send none",
-            );
+        let proxy_protocol = read.flag(&proxied).unwrap_or(false);
+        let balancers = item.key("proxy_from");
+        if balancers.is_there() && !proxy_protocol {
+            read.fault(&balancers, "nobody is asked for a PROXY header; write 'proxy_protocol: true' too");
         }
+        let proxy_from = if balancers.is_there() {
+            networks(read, &balancers)
+        } else {
+            [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)].map(loopback).to_vec()
+        };
+        let xclient_from = networks(read, &item.key("xclient_from"));
         if let Some(address) = address {
-            listeners.push(ListenerSettings { address, tls: tls.flatten(), tls_mode, proxy_protocol: false });
+            let tls = tls.flatten();
+            listeners.push(ListenerSettings {
+                address,
+                tls,
+                tls_mode,
+                proxy_protocol,
+                proxy_from,
+                xclient_from,
+            });
         }
     }
     listeners
@@ -190,16 +203,26 @@ fn distinct_addresses<'a>(read: &mut Reader<'a>, top: &At<'a>) {
 }
 
 fn relay<'a>(read: &mut Reader<'a>, at: &At<'a>) -> RelayPolicy {
-    let mut policy = RelayPolicy::default();
-    for item in at.key("trusted_networks").items() {
-        policy.trusted_networks.extend(read.parsed(&item, network));
-    }
+    let trusted_networks = networks(read, &at.key("trusted_networks"));
+    let mut policy = RelayPolicy { trusted_networks, ..RelayPolicy::default() };
     for item in at.key("domains").items() {
         let domain =
             read.parsed(&item, |text| text.parse().map_err(|e: routing::DomainPatternError| e.to_string()));
         policy.domains.extend(domain);
     }
     policy
+}
+
+/// The loopback network of an address, whole.
+fn loopback(address: IpAddr) -> IpNet {
+    match address {
+        IpAddr::V4(address) => IpNet::V4(ipnet::Ipv4Net::new_assert(address, 8).trunc()),
+        IpAddr::V6(address) => IpNet::V6(address.into()),
+    }
+}
+
+fn networks<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Vec<IpNet> {
+    at.items().iter().filter_map(|item| read.parsed(item, network)).collect()
 }
 
 fn network(text: &str) -> Result<IpNet, String> {

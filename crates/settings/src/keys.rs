@@ -179,7 +179,19 @@ pub(crate) const KEYS: &[Key] = &[
         "listeners[].proxy_protocol",
         "true or false",
         Is("false"),
-        "PROXY protocol from balancers. `true` is refused for now.",
+        "Balancers say by a PROXY header, version 1 or 2, whose connection they pass on; limits, relay control, the Received field and the log go by that client. From the networks of `proxy_from` the header must come (HAProxy: `send-proxy-v2`); from elsewhere none is read.",
+    ),
+    key(
+        "listeners[].proxy_from[]",
+        "network",
+        Words("`127.0.0.0/8` and `::1`"),
+        "The balancers of `proxy_protocol`. Their own checks (v2 LOCAL, v1 UNKNOWN) are answered and count in no client's limits.",
+    ),
+    key(
+        "listeners[].xclient_from[]",
+        "network",
+        Words("none"),
+        "Who may say by XCLIENT whose session it passes on (nginx, another MTA, a test): name, address, HELO. Only they are offered it.",
     ),
     key(
         "health.address",

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cluster::Timers;
+use ipnet::IpNet;
 use mail_model::{Domain, NodeId};
 use routing::{RelayPolicy, Routes};
 use schedule::{ConcurrencyLimits, RetryPolicy};
@@ -110,6 +111,10 @@ pub struct ListenerSettings {
     pub tls_mode: TlsMode,
     /// PROXY protocol is expected from balancers.
     pub proxy_protocol: bool,
+    /// The balancers. Who connects from elsewhere is a client.
+    pub proxy_from: Vec<IpNet>,
+    /// Who may say by XCLIENT whose session it passes on.
+    pub xclient_from: Vec<IpNet>,
 }
 
 /// When TLS begins on a connection of a client.

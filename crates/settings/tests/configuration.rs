@@ -189,7 +189,7 @@ node:
   id: b
 queue: { storage: promoted, segment_size: 10 MB/s, dir: '' }
 listeners:
-  - { adress: 127.0.0.1:25, proxy_protocol: true, tls: { cert: a.pem } }
+  - { adress: 127.0.0.1:25, proxy_from: ["::/0"], tls: { cert: a.pem } }
   - address: localhost
 health: { address: 127.0.0.1:8025 }
 agent: { address: 127.0.0.1:8025 }
@@ -208,7 +208,7 @@ retry: { first: 2h, max: 1h }
 launcher: systemd
 window: 3s
 "#,
-        &expect![[r"
+        &expect![[r#"
             /etc/m.yaml:2:1: cluster.key_file: missing, and nodes prove themselves by it; write 'key_file: cluster.key' and run 'switchctl cluster keygen'
             /etc/m.yaml:3:7: cluster.id: 'Demo' is not a cluster's name: use 1 to 32 of a-z, 0-9 and '-', with a letter or digit at both ends
             /etc/m.yaml:6:13: cluster.nodes[1].id: node 'a' is listed twice; give every node its own name
@@ -225,7 +225,8 @@ window: 3s
             /etc/m.yaml:15:57: queue.dir: the path is empty; write one, or remove the key
             /etc/m.yaml:17:5: listeners[0].address: missing; write where to listen: 0.0.0.0:25
             /etc/m.yaml:17:7: listeners[0].adress: unknown key 'adress'; did you mean 'address'?
-            /etc/m.yaml:17:45: listeners[0].proxy_protocol: PROXY protocol is not built yet; write false, and let the balancer send none
+            /etc/m.yaml:17:41: listeners[0].proxy_from: nobody is asked for a PROXY header; write 'proxy_protocol: true' too
+            /etc/m.yaml:17:42: listeners[0].proxy_from[0]: '::/0' is everybody, and this would be an open relay; name your own networks
             /etc/m.yaml:17:51: listeners[0].tls.key: missing; name the private key's file (PEM)
             /etc/m.yaml:18:14: listeners[1].address: 'localhost' is not an address with a port; write an IP address and a port: 127.0.0.1:2525 or '[::1]:2525'
             /etc/m.yaml:20:19: agent.address: 127.0.0.1:8025 is the address of health.address too; give each its own
@@ -240,7 +241,7 @@ window: 3s
             /etc/m.yaml:31:17: limits.message_size: too small; write 64KiB or more
             /etc/m.yaml:32:17: retry.first: longer than retry.max (1h); keep first <= max <= lifetime
             /etc/m.yaml:33:11: launcher: 'systemd' is not built yet; write 'exec', which starts a secondary as heartbeatd's child
-            /etc/m.yaml:34:1: window: unknown key 'window' here; did you mean 'cluster.takeover.window'?"]],
+            /etc/m.yaml:34:1: window: unknown key 'window' here; did you mean 'cluster.takeover.window'?"#]],
     );
 }
 

@@ -8,6 +8,7 @@ use mail_model::{Mailbox, Recipient, ReversePath};
 
 use crate::parameter::{MailParameters, ParameterError, RecipientParameters};
 use crate::path::{self, PathError};
+use crate::xclient::{self, ClientClaim};
 
 /// One command, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub enum Command {
     Help,
     /// `STARTTLS`. RFC 3207 4.
     StartTls,
+    /// `XCLIENT attribute=value…`, or `None` if it is malformed: only who may say it at all is told.
+    Xclient(Option<Box<ClientClaim>>),
     /// A command that RFCs know and this server does not offer: EXPN, TURN, ETRN, SEND, SOML, SAML, AUTH.
     NotImplemented,
 }
@@ -126,6 +129,7 @@ pub fn parse(line: &[u8]) -> Result<Command, SyntaxError> {
         "RSET" => without_arguments(arguments, Command::Rset),
         "QUIT" => without_arguments(arguments, Command::Quit),
         "STARTTLS" => without_arguments(arguments, Command::StartTls),
+        "XCLIENT" => Ok(Command::Xclient(xclient::parse(arguments, is_host_name).map(Box::new))),
         "NOOP" => Ok(Command::Noop),
         "HELP" => Ok(Command::Help),
         "VRFY" if arguments.is_empty() => Err(SyntaxError::Argument(ArgumentError::Address)),
@@ -157,12 +161,16 @@ fn after_keyword<'a>(text: &'a str, keyword: &str) -> Option<&'a str> {
 /// The name a client gives itself. It is written into a header field, so it is a host name or an address literal in
 /// shape; whether it is true is nobody's question. RFC 5321 4.1.4.
 fn host_name(arguments: &str) -> Result<Box<str>, SyntaxError> {
-    let shape = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
-    if (1..=255).contains(&arguments.len()) && arguments.bytes().all(shape) {
+    if is_host_name(arguments) {
         Ok(arguments.into())
     } else {
         Err(SyntaxError::Argument(ArgumentError::HostName))
     }
+}
+
+fn is_host_name(text: &str) -> bool {
+    let shape = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    (1..=255).contains(&text.len()) && text.bytes().all(shape)
 }
 
 /// RFC 3030 2: `chunk-size SP [LAST]`. A number beyond 64 bits is refused, never cut.

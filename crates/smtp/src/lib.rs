@@ -9,6 +9,7 @@
 //! | [`dot`] | where a message ends, and the dots in it |
 //! | [`reply`] | writing replies |
 //! | [`hello`] | EHLO, RSET, QUIT as lines |
+//! | [`xclient`] | what a trusted front says about its client |
 //! | [`limits`] | every bound and timeout |
 //!
 //! Only CRLF ends a line, only CRLF `.` CRLF ends a message, and a message with any other line end is refused.
@@ -40,6 +41,7 @@
 //!             Action::EndOfMessage => answer = Some(Event::Stored(Storage::Stored("a-1-1".into()))),
 //!             Action::AbortMessage(_) => content.clear(),
 //!             Action::StartTls => {} // only a session that was told to offer it asks
+//!             Action::ClientIs(_) => {} // only one that was told to believe it
 //!             Action::Close => {}
 //!         }
 //!     }
@@ -103,6 +105,7 @@ pub mod path;
 pub mod reply;
 pub mod session;
 pub mod transaction;
+pub mod xclient;
 pub mod xtext;
 
 pub use line::LineFault;

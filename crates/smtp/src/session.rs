@@ -7,8 +7,8 @@
 //! | state    | takes input as    | leaves to                                                              |
 //! |----------|-------------------|------------------------------------------------------------------------|
 //! | Greeting | –                 | Command (`Greet(Ready)`), Closed                                       |
-//! | Command  | command lines     | Waiting (MAIL, RCPT, DATA, first BDAT, STARTTLS), Chunk, Closed (QUIT, 421)|
-//! | Waiting  | –                 | Command, Data (354), Chunk: by the shell's answer                      |
+//! | Command  | command lines     | Waiting (MAIL, RCPT, DATA, first BDAT, STARTTLS, XCLIENT), Chunk, Closed (QUIT, 421)|
+//! | Waiting  | –                 | Command, Data (354), Chunk: by the shell's answer; Closed (refused)     |
 //! | Data     | dotted lines      | Waiting (end of a good message), Command (end of a refused one)        |
 //! | Chunk    | counted bytes     | Waiting (end of the last chunk), Command                               |
 //! | Closed   | –                 | never                                                                  |
@@ -64,6 +64,7 @@ enum Question {
     Chunk(ChunkHeader),
     Stored,
     Tls,
+    Client,
 }
 
 /// EHLO or HELO.
@@ -86,6 +87,7 @@ pub struct Session {
     config: Arc<SessionConfig>,
     state: State,
     protection: Protection,
+    believes_xclient: bool,
     lines: LineReader,
     hello: Option<Hello>,
     mail: Option<Mail>,
@@ -111,6 +113,7 @@ impl Session {
             config,
             state: State::Greeting,
             protection: Protection::None,
+            believes_xclient: false,
             hello: None,
             mail: None,
             receipt: None,
@@ -127,6 +130,12 @@ impl Session {
     #[must_use]
     pub fn protected(self, protection: Protection) -> Self {
         Self { protection, ..self }
+    }
+
+    /// The same with whether its client may say whose session it passes on. RFC 5321 knows no such command; it is Postfix's.
+    #[must_use]
+    pub fn believing_xclient(self, believes_xclient: bool) -> Self {
+        Self { believes_xclient, ..self }
     }
 
     /// Takes `event`, reads `input` as far as possible and appends what is to be done to `out`.
@@ -367,7 +376,14 @@ impl Session {
                 self.state = State::Chunk { remaining: header.octets, last: header.last };
             }
             (
-                Some(Question::Sender(_) | Question::Recipient(_) | Question::Stored | Question::Tls) | None,
+                Some(
+                    Question::Sender(_)
+                    | Question::Recipient(_)
+                    | Question::Stored
+                    | Question::Tls
+                    | Question::Client,
+                )
+                | None,
                 _,
             ) => {
                 self.close(answer::LOCAL_ERROR, AbortReason::Closed, out);
@@ -405,7 +421,9 @@ impl Session {
     // ---- greeting, errors, the end -------------------------------------------------------------------------------
 
     fn greet(&mut self, now: Moment, greeting: Greeting, input: &BytesMut, out: &mut Vec<Action>) {
-        if !matches!(self.state, State::Greeting) {
+        // Who passes on a client may send that client's commands right behind, as in any group.
+        let reintroduced = matches!(self.state, State::Waiting(Question::Client));
+        if !reintroduced && !matches!(self.state, State::Greeting) {
             return self.close(answer::LOCAL_ERROR, AbortReason::Closed, out);
         }
         match greeting {
@@ -414,7 +432,9 @@ impl Session {
                 self.close_silently(AbortReason::Closed, out);
             }
             Greeting::NotReady => self.close(answer::NOT_READY, AbortReason::Closed, out),
-            Greeting::Ready if !input.is_empty() && self.config.early_talk == EarlyTalk::Refuse => {
+            Greeting::Ready
+                if !reintroduced && !input.is_empty() && self.config.early_talk == EarlyTalk::Refuse =>
+            {
                 self.close(answer::EARLY_TALK, AbortReason::Closed, out);
             }
             Greeting::Ready => {

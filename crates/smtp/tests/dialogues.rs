@@ -4,7 +4,7 @@
 //! ```text
 //! # a comment
 //! ! size 100                      a setting: size, recipients, errors, commands, line, early-talk, extensions none,
-//!                                 tls offered, tls active
+//!                                 tls offered, tls active, xclient
 //! ! stepwise                      the dialogue depends on the client waiting: only fed line by line
 //! ? recipient <a@b> 550 5.7.1 no  the shell's answer to a question: sender, recipient, begin, store
 //! C: text                         the client sends text (with \xNN, \r, \n, \0, \\) and CRLF
@@ -15,6 +15,7 @@
 //! M: <from> <to>… text            a message was stored, with that content
 //! X: Reason                       a message was begun and aborted (a `*` stands for any reason)
 //! P: protocol                     what Received will say, where TLS is a setting
+//! I: claim                        a front told us whose session it is: ADDR
 //! T:                              we spoke TLS from here on
 //! Z:                              we closed the connection
 //! ```
@@ -39,6 +40,7 @@ enum Doing {
 struct Dialogue {
     config: SessionConfig,
     protection: Protection,
+    believes_xclient: bool,
     answers: Vec<(String, String, Reply)>,
     stepwise: bool,
     doings: Vec<Doing>,
@@ -88,6 +90,7 @@ fn setting(dialogue: &mut Dialogue, text: &str) {
         "tls" => {
             dialogue.protection = if value == "active" { Protection::Tls } else { Protection::Offered };
         }
+        "xclient" => dialogue.believes_xclient = true,
         "stepwise" => dialogue.stepwise = true,
         "extensions" => {
             dialogue.config.extensions = Extensions {
@@ -106,6 +109,7 @@ fn parse(text: &str) -> Dialogue {
     let mut dialogue = Dialogue {
         config: SessionConfig::new(Domain::new("mx.example.test").unwrap()),
         protection: Protection::None,
+        believes_xclient: false,
         answers: Vec::new(),
         stepwise: false,
         doings: Vec::new(),
@@ -133,7 +137,7 @@ fn parse(text: &str) -> Dialogue {
                 ("shutdown", _) => Doing::Shutdown,
                 other => panic!("no doing {other:?}"),
             },
-            "S:" | "S~" | "M:" | "X:" | "P:" | "T:" | "Z:" => {
+            "S:" | "S~" | "M:" | "X:" | "P:" | "I:" | "T:" | "Z:" => {
                 dialogue.wanted.last_mut().unwrap().push(line.trim_end().to_owned());
                 continue;
             }
@@ -164,7 +168,9 @@ impl<'a> Shell<'a> {
         let now = Moment(1_000);
         Self {
             dialogue,
-            session: Session::new(dialogue.config.clone(), now).protected(dialogue.protection),
+            session: Session::new(dialogue.config.clone(), now)
+                .protected(dialogue.protection)
+                .believing_xclient(dialogue.believes_xclient),
             now,
             input: BytesMut::new(),
             replies: Vec::new(),
@@ -236,6 +242,10 @@ impl<'a> Shell<'a> {
                 self.stored += 1;
                 self.seen.push(format!("M: {envelope} {}", body.escape_ascii()).trim_end().to_owned());
                 Some(Event::Stored(Storage::Stored(format!("id-{}", self.stored))))
+            }
+            Action::ClientIs(claim) => {
+                self.seen.push(format!("I: {:?}", claim.address));
+                Some(Event::Greet(self.verdict("client", "*").map_or(Greeting::Ready, Greeting::Refuse)))
             }
             Action::StartTls => {
                 assert!(self.input.is_empty(), "nothing in clear is left");

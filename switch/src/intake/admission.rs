@@ -56,6 +56,39 @@ impl Admission {
     }
 }
 
+impl Place {
+    /// Whose connection it is.
+    pub(crate) fn client(&self) -> IpAddr {
+        self.client
+    }
+
+    /// The same connection turns out to be of another client. It stays counted where it was if that one has enough.
+    pub(crate) fn move_to(&mut self, client: IpAddr, client_max: usize) -> Result<(), Crowded> {
+        let mut clients = self.admission.clients.lock();
+        if client == self.client {
+            return Ok(());
+        }
+        if clients.get(&client).is_some_and(|count| *count >= client_max) {
+            return Err(Crowded::Client);
+        }
+        *clients.entry(client).or_default() += 1;
+        leave(&mut clients, self.client);
+        self.client = client;
+        Ok(())
+    }
+}
+
+/// One connection of `client` less.
+fn leave(clients: &mut HashMap<IpAddr, usize>, client: IpAddr) {
+    if let Some(count) = clients.get_mut(&client) {
+        *count -= 1;
+        if *count == 0 {
+            // Clients come and go for years: only those connected are remembered.
+            clients.remove(&client);
+        }
+    }
+}
+
 /// A counted connection.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -65,14 +98,7 @@ pub(crate) struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut clients = self.admission.clients.lock();
-        if let Some(count) = clients.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                // Clients come and go for years: only those connected are remembered.
-                clients.remove(&self.client);
-            }
-        }
+        leave(&mut self.admission.clients.lock(), self.client);
         self.admission.open.send_modify(|open| *open = open.saturating_sub(1));
     }
 }
@@ -91,6 +117,10 @@ mod tests {
         places.push(enter(two).unwrap());
         assert_eq!(enter(three).unwrap_err(), Crowded::All);
         assert_eq!(admission.open(), 3);
+        // One of a balancer's, which are not bounded, turns out to be of a client.
+        assert_eq!(places[2].move_to(one, 2).unwrap_err(), Crowded::Client);
+        places[2].move_to(three, 1).unwrap();
+        assert_eq!(admission.clients.lock().len(), 2);
         places.clear();
         assert_eq!((admission.open(), admission.clients.lock().len()), (0, 0), "nobody is remembered");
         enter(three).unwrap();

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,14 +16,17 @@ use settings::TlsMode;
 use smtp::session::{
     AbortReason, Action, Event, Greeting, MessageStart, Protection, Session, Storage, Verdict,
 };
+use smtp::xclient::ClientClaim;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use super::admission::Place;
 use super::parts::{Door, Parts, Phase};
 use super::upload::{self, Heading, NotStored, Upload};
+use super::visitor::{self, Visitor};
 use crate::tls::Stream;
 
 /// Bytes asked for with one read while commands are awaited, and while a message is.
@@ -38,7 +40,8 @@ const LINGER_BYTES_MAX: usize = 256 << 10;
 #[derive(Debug)]
 pub(crate) struct Conversation {
     stream: Stream,
-    client: IpAddr,
+    visitor: Visitor,
+    place: Place,
     door: Door,
     parts: Arc<Parts>,
     phase: watch::Receiver<Phase>,
@@ -56,8 +59,16 @@ pub(crate) struct Conversation {
 
 impl Conversation {
     /// A conversation on a fresh connection.
-    pub(crate) fn new(stream: TcpStream, client: IpAddr, parts: Arc<Parts>, door: Door) -> Self {
-        let config = parts.settings.load().limits.session.clone();
+    pub(crate) fn new(
+        stream: TcpStream,
+        visitor: Visitor,
+        place: Place,
+        parts: Arc<Parts>,
+        door: Door,
+    ) -> Self {
+        let settings = parts.settings.load();
+        let config = settings.limits.session.clone();
+        let front = visitor::is_front(&settings, door, visitor.client);
         let has_certificate = parts.tls.load().listener(door.index).is_some();
         let protection = match door.mode {
             TlsMode::Implicit => Protection::Tls,
@@ -66,11 +77,12 @@ impl Conversation {
         };
         Self {
             stream: Stream::Plain(stream),
-            client,
+            visitor,
+            place,
             door,
             phase: parts.phase.clone(),
             patience: Duration::from_millis(config.limits.command_ms),
-            session: Session::new(config, parts.clock.now()).protected(protection),
+            session: Session::new(config, parts.clock.now()).protected(protection).believing_xclient(front),
             input: BytesMut::new(),
             actions: Vec::new(),
             upload: None,
@@ -83,7 +95,7 @@ impl Conversation {
     /// Converses until either side closes.
     pub(crate) async fn run(mut self) {
         if let Err(error) = self.converse().await {
-            tracing::debug!(event = "session.cut", client = %self.client, %error);
+            tracing::debug!(event = "session.cut", client = %self.visitor.client, %error);
         }
         if let Some(upload) = self.upload.take() {
             upload.abandon(&self.parts.queue);
@@ -148,7 +160,9 @@ impl Conversation {
                 done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             }
         };
-        done.inspect_err(|error| tracing::info!(event = "tls.client_failed", client = %self.client, %error))
+        done.inspect_err(
+            |error| tracing::info!(event = "tls.client_failed", client = %self.visitor.client, %error),
+        )
     }
 
     async fn next_event(&mut self) -> Event {
@@ -199,6 +213,7 @@ impl Conversation {
                     self.shake_hands().await?;
                     answer = Some(Event::Secured);
                 }
+                Action::ClientIs(claim) => answer = Some(Event::Greet(self.reintroduce(&claim))),
                 Action::AbortMessage(reason) => self.abort(reason),
                 Action::Close => {}
             }
@@ -224,6 +239,24 @@ impl Conversation {
         Ok(())
     }
 
+    /// A front says whose session it passes on. That client is counted like one that came by itself.
+    fn reintroduce(&mut self, claim: &ClientClaim) -> Greeting {
+        let visitor = self.visitor.passed_on(claim);
+        let client_max = self.parts.settings.load().limits.connections_per_client;
+        let client_max = if visitor.unnamed { usize::MAX } else { client_max };
+        if self.place.move_to(visitor.client, client_max).is_err() {
+            tracing::info!(event = "intake.turned_away", client = %visitor.client, scope = "client", told = true);
+            let status = EnhancedStatus::new(4, 7, 0);
+            return Greeting::Refuse(Reply::local(
+                421,
+                status,
+                "too many connections from you, try again later",
+            ));
+        }
+        self.visitor = visitor;
+        if self.parts.gate.is_open() { Greeting::Ready } else { Greeting::NotReady }
+    }
+
     /// Whether there is room for a message of this size, at MAIL (RFC 1870 6.1) and again when the content comes.
     fn admit(&self, size: u64) -> Verdict {
         match self.parts.queue.admit(size) {
@@ -240,11 +273,11 @@ impl Conversation {
     }
 
     fn judge(&self, recipient: &Recipient) -> Verdict {
-        if self.parts.settings.load().relay.judge(self.client, &recipient.address).allows() {
+        if self.parts.settings.load().relay.judge(self.visitor.client, &recipient.address).allows() {
             return Verdict::Accept;
         }
         self.parts.counters.refused.add(1);
-        tracing::info!(event = "relay.denied", client = %self.client, to = %recipient.address);
+        tracing::info!(event = "relay.denied", client = %self.visitor.client, to = %recipient.address);
         Verdict::Refuse(Reply::local(550, EnhancedStatus::new(5, 7, 1), "relaying denied"))
     }
 
@@ -258,7 +291,8 @@ impl Conversation {
         let at = self.parts.clock.wall();
         let field = Received {
             helo: &start.client_name,
-            client: self.client,
+            client: self.visitor.client,
+            client_name: self.visitor.name.as_deref(),
             by: &settings.limits.session.hostname,
             with: start.protocol,
             id: &self.parts.queue.message_id(key).to_string(),
@@ -270,7 +304,7 @@ impl Conversation {
             received: at,
             from: start.envelope.reverse_path.to_string(),
             recipients: start.envelope.recipients.len(),
-            origin: format!("client {} helo {}", self.client, start.client_name),
+            origin: format!("client {} helo {}", self.visitor.client, start.client_name),
             envelope: encode_envelope(&start.envelope),
         };
         self.upload = Some(Upload::begin(heading, &field, settings.limits.hops));
@@ -282,7 +316,7 @@ impl Conversation {
             let reply = Reply::local(451, EnhancedStatus::new(4, 3, 0), "local error");
             return Ok(Storage::Refused(reply));
         };
-        let (heading, size, client) = (upload.heading(), upload.size(), self.client);
+        let (heading, size, client) = (upload.heading(), upload.size(), self.visitor.client);
         let (key, recipients, from) = (heading.key, heading.recipients, heading.from.clone());
         let id = self.parts.queue.message_id(key);
         match upload.finish(&self.parts.queue).await {
@@ -313,7 +347,7 @@ impl Conversation {
     fn abort(&mut self, reason: AbortReason) {
         if let Some(upload) = self.upload.take() {
             upload.abandon(&self.parts.queue);
-            tracing::info!(event = "message.aborted", client = %self.client, size = upload.size(), ?reason);
+            tracing::info!(event = "message.aborted", client = %self.visitor.client, size = upload.size(), ?reason);
         }
     }
 

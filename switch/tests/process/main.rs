@@ -9,6 +9,7 @@ mod front;
 mod lifecycle;
 mod memory;
 mod operate;
+mod proxied;
 mod relay;
 mod relay_through;
 mod reload;

@@ -12,6 +12,7 @@ use super::{Hello, Mail, Question, Session, State};
 use crate::command::{ChunkHeader, Command, MailFrom};
 use crate::parameter::MailParameters;
 use crate::reply;
+use crate::xclient::{self, ClientClaim, Said};
 
 impl Session {
     pub(super) fn command(&mut self, now: Moment, command: Command, input: &BytesMut, out: &mut Vec<Action>) {
@@ -31,6 +32,7 @@ impl Session {
             Command::Help => self.without_mail(answer::HELP, out),
             Command::Vrfy => self.without_mail(answer::NOT_VERIFIED, out),
             Command::StartTls => self.start_tls(input, out),
+            Command::Xclient(claim) => self.client_is(claim, out),
             Command::NotImplemented => self.error(answer::NOT_IMPLEMENTED, out),
         }
     }
@@ -52,6 +54,7 @@ impl Session {
                 (offered.chunking, "CHUNKING"),
                 (offered.dsn, "DSN"),
                 (self.protection == Protection::Offered, "STARTTLS"),
+                (self.believes_xclient, xclient::OFFER),
                 (true, "ENHANCEDSTATUSCODES"),
             ];
             let lines = lines.into_iter().filter_map(|(offered, line)| offered.then_some(line));
@@ -82,6 +85,26 @@ impl Session {
                 self.ask(Question::Tls, Action::StartTls, out);
             }
         }
+    }
+
+    /// Postfix's `XCLIENT_README`: what was said before is forgotten, and the client is greeted anew.
+    fn client_is(&mut self, claim: Option<Box<ClientClaim>>, out: &mut Vec<Action>) {
+        if !self.believes_xclient {
+            return self.error(answer::XCLIENT_DENIED, out);
+        }
+        if self.mail.is_some() || self.receipt.is_some() {
+            return self.error(answer::XCLIENT_IN_MAIL, out);
+        }
+        let Some(claim) = claim else {
+            return self.error(answer::XCLIENT_MALFORMED, out);
+        };
+        let extended = !matches!(claim.extended, Said::Is(false));
+        self.hello = match &claim.helo {
+            Said::Is(name) => Some(Hello { name: name.clone(), extended }),
+            Said::Nothing | Said::Unavailable => None,
+        };
+        self.flush(out);
+        self.ask(Question::Client, Action::ClientIs(claim), out);
     }
 
     fn mail(&mut self, mail: MailFrom, out: &mut Vec<Action>) {

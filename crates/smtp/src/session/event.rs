@@ -3,10 +3,13 @@
 use bytes::Bytes;
 use mail_model::{BodyType, Envelope, Recipient, Reply, ReversePath};
 
+use crate::xclient::ClientClaim;
+
 /// What happened outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The first event: greet the client. Bytes that are in the buffer now are early talk.
+    /// The first event: greet the client. Bytes that are in the buffer now are early talk. Also the answer to
+    /// [`Action::ClientIs`].
     Greet(Greeting),
     /// Bytes were added to the buffer.
     Input,
@@ -60,7 +63,7 @@ pub enum Storage {
 
 /// What the shell does, in this order. A step has at most one question ([`CheckSender`](Action::CheckSender),
 /// [`CheckRecipient`](Action::CheckRecipient), [`BeginMessage`](Action::BeginMessage),
-/// [`EndOfMessage`](Action::EndOfMessage), [`StartTls`](Action::StartTls)), and it is the last action of its step. The answer is the next event the
+/// [`EndOfMessage`](Action::EndOfMessage), [`StartTls`](Action::StartTls), [`ClientIs`](Action::ClientIs)), and it is the last action of its step. The answer is the next event the
 /// session needs; until it comes no input is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -79,6 +82,8 @@ pub enum Action {
     /// Question: hand the connection to TLS. The input buffer is empty, and whatever comes in clear from now on belongs to
     /// the handshake or breaks it. If the handshake fails the shell closes, and the session is not asked again.
     StartTls,
+    /// Question: a front says whose session this is. Greet that client.
+    ClientIs(Box<ClientClaim>),
     /// The message that was begun will not be completed. Forget it.
     AbortMessage(AbortReason),
     /// Close the connection, after what was sent before. Nothing follows.
