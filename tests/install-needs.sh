@@ -4,6 +4,7 @@ set -euo pipefail
 
 declare -A packages=(
     [cc]=gcc
+    [dovecot]=dovecot-lmtpd
     [haproxy]=haproxy
     [shellcheck]=shellcheck
     [systemd-analyze]=systemd

@@ -18,7 +18,7 @@ pub enum ReplyClass {
 }
 
 /// `class.subject.detail`, for example `4.2.2`. RFC 3463.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EnhancedStatus {
     /// 2, 4 or 5.
     pub class: u8,

@@ -3,9 +3,11 @@
 mod next_hop;
 mod relay;
 mod table;
+mod target;
 mod tls;
 
-pub use next_hop::{Host, HostPort, NextHop, NextHopError};
+pub use next_hop::{Host, HostPort, NextHop, NextHopError, Protocol};
 pub use relay::{DomainPattern, DomainPatternError, RelayPolicy, RelayVerdict};
 pub use table::{Pattern, PatternError, Route, Routes};
+pub use target::{Refusal, Target, TargetError};
 pub use tls::{Roots, TlsPolicy, TlsPolicyError};

@@ -1,10 +1,11 @@
 //! Where a message goes next: an ordered list of hosts, tried one after the other.
 //!
 //! Written `10.0.0.1, mx.example:2525, [2001:db8::1]:25`. Hosts are static: nothing is looked up here, and a name is
-//! resolved by who connects.
+//! resolved by who connects. `lmtp://host:24` and `lmtp:unix:/path` are one host that speaks LMTP (RFC 2033).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use mail_model::Domain;
@@ -13,6 +14,10 @@ use crate::tls::TlsPolicy;
 
 /// SMTP's port, when none is written. RFC 5321 4.5.4.2.
 const PORT: u16 = 25;
+/// What LMTP over TCP begins with in writing.
+const LMTP: &str = "lmtp://";
+/// What LMTP over a socket of this machine begins with in writing.
+const LMTP_SOCKET: &str = "lmtp:unix:";
 
 /// Why a text is not a next hop. Each says what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,9 +28,25 @@ pub enum NextHopError {
     /// `mx`: the destination's own MX hosts.
     #[error("'mx' is not known yet; name the hosts, for example '10.0.0.1, mx.example.test:2525'")]
     Mx,
-    /// `lmtp://…` and its like.
-    #[error("'{0}' names a scheme, and only SMTP to static hosts is known; write 'host' or 'host:port'")]
+    /// `https://…` and its like.
+    #[error(
+        "'{0}' names a scheme that is not known; write 'host' or 'host:port' for SMTP, 'lmtp://host:port' or 'lmtp:unix:/path' for LMTP"
+    )]
     Scheme(String),
+    /// LMTP without a port. RFC 2033 5: it is never on port 25, and has no other of its own.
+    #[error("'{0}' names no port, and LMTP has none of its own; write 'lmtp://host:24'")]
+    LmtpPort(String),
+    /// LMTP on the port of SMTP.
+    #[error(
+        "'{0}': LMTP is never spoken on port 25 (RFC 2033 5); write the port of the LMTP server, often 24"
+    )]
+    LmtpOnSmtp(String),
+    /// A socket whose path starts nowhere, or that does not stand alone.
+    #[error("'{0}' names no socket; write one absolute path without commas: lmtp:unix:/run/dovecot/lmtp")]
+    Socket(String),
+    /// LMTP among others.
+    #[error("LMTP is one server and stands alone; remove the other hosts, or write a route for each")]
+    LmtpAlone,
     /// An IPv6 address without its brackets.
     #[error("'{0}' is an IPv6 address; write '[{0}]' or '[{0}]:25'")]
     Bare(Ipv6Addr),
@@ -49,6 +70,8 @@ pub enum Host {
     Address(IpAddr),
     /// By its name, to be resolved.
     Name(Domain),
+    /// A socket of this machine.
+    Socket(PathBuf),
 }
 
 impl fmt::Display for Host {
@@ -57,6 +80,7 @@ impl fmt::Display for Host {
             Self::Address(IpAddr::V4(address)) => address.fmt(f),
             Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
             Self::Name(name) => name.fmt(f),
+            Self::Socket(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -66,13 +90,16 @@ impl fmt::Display for Host {
 pub struct HostPort {
     /// The host.
     pub host: Host,
-    /// The port, never 0.
+    /// The port; 0 only for a socket of this machine, which has none.
     pub port: u16,
 }
 
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        match &self.host {
+            Host::Address(_) | Host::Name(_) => write!(f, "{}:{}", self.host, self.port),
+            Host::Socket(_) => self.host.fmt(f),
+        }
     }
 }
 
@@ -134,10 +161,21 @@ pub(crate) fn host_name(text: &str) -> Option<Domain> {
     if well_formed { Domain::new(text).ok() } else { None }
 }
 
+/// What a next hop speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Protocol {
+    /// RFC 5321.
+    #[default]
+    Smtp,
+    /// RFC 2033: one answer for each recipient.
+    Lmtp,
+}
+
 /// Hosts in the order they are tried; at least one. With another TLS policy it is another next hop, so that a connection
 /// of one policy never serves the other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NextHop {
+    protocol: Protocol,
     hosts: Vec<HostPort>,
     tls: TlsPolicy,
 }
@@ -147,6 +185,18 @@ impl NextHop {
     #[must_use]
     pub fn hosts(&self) -> &[HostPort] {
         &self.hosts
+    }
+
+    /// What they speak.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// True for a socket of this machine, where TLS has no place.
+    #[must_use]
+    pub fn is_socket(&self) -> bool {
+        self.hosts.iter().any(|host| matches!(host.host, Host::Socket(_)))
     }
 
     /// What they must offer of TLS. Not part of the written form; [`TlsPolicy::May`] until it is said.
@@ -164,6 +214,9 @@ impl NextHop {
 
 impl fmt::Display for NextHop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.protocol == Protocol::Lmtp {
+            f.write_str(if self.is_socket() { "lmtp:" } else { LMTP })?;
+        }
         for (index, host) in self.hosts.iter().enumerate() {
             if index > 0 {
                 f.write_str(", ")?;
@@ -178,15 +231,44 @@ impl FromStr for NextHop {
     type Err = NextHopError;
 
     fn from_str(text: &str) -> Result<Self, NextHopError> {
+        if let Some(host) = lmtp(text.trim())? {
+            return Ok(Self { protocol: Protocol::Lmtp, hosts: vec![host], tls: TlsPolicy::default() });
+        }
         let mut hosts: Vec<HostPort> = Vec::new();
         for part in text.split(',') {
+            if part.trim().starts_with("lmtp:") {
+                return Err(NextHopError::LmtpAlone);
+            }
             let host = part.parse()?;
             if hosts.contains(&host) {
                 return Err(NextHopError::Twice(host));
             }
             hosts.push(host);
         }
-        Ok(Self { hosts, tls: TlsPolicy::default() })
+        Ok(Self { protocol: Protocol::Smtp, hosts, tls: TlsPolicy::default() })
+    }
+}
+
+/// The server of a next hop that speaks LMTP; `None` if it is none of those.
+fn lmtp(text: &str) -> Result<Option<HostPort>, NextHopError> {
+    if let Some(path) = text.strip_prefix(LMTP_SOCKET) {
+        let fits = Path::new(path).is_absolute() && !path.contains([',', '\0']);
+        return if fits {
+            Ok(Some(HostPort { host: Host::Socket(path.into()), port: 0 }))
+        } else {
+            Err(NextHopError::Socket(text.to_owned()))
+        };
+    }
+    let Some(rest) = text.strip_prefix(LMTP) else { return Ok(None) };
+    if rest.contains(',') {
+        return Err(NextHopError::LmtpAlone);
+    }
+    let host: HostPort = rest.parse()?;
+    let has_port = rest.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
+    match (has_port, host.port) {
+        (false, _) => Err(NextHopError::LmtpPort(text.to_owned())),
+        (true, PORT) => Err(NextHopError::LmtpOnSmtp(text.to_owned())),
+        (true, _) => Ok(Some(host)),
     }
 }
 
@@ -204,13 +286,31 @@ mod tests {
     }
 
     #[test]
+    fn lmtp_is_one_server_by_its_address_or_its_socket() {
+        for text in
+            ["lmtp://mail.example.test:24", "lmtp://[2001:db8::1]:2003", "lmtp:unix:/run/dovecot/lmtp"]
+        {
+            let next_hop: NextHop = text.parse().unwrap();
+            assert_eq!(next_hop.protocol(), Protocol::Lmtp);
+            assert_eq!(next_hop.to_string(), text);
+        }
+    }
+
+    #[test]
     fn what_is_not_a_static_host_is_refused_with_a_remedy() {
         let cases = [
             ("", "a host is missing"),
             ("10.0.0.1,,10.0.0.2", "a host is missing"),
             ("mx", "name the hosts"),
             ("MX", "name the hosts"),
-            ("lmtp://127.0.0.1:24", "only SMTP to static hosts"),
+            ("https://127.0.0.1:24", "a scheme that is not known"),
+            ("lmtp://127.0.0.1", "names no port"),
+            ("lmtp://[::1]", "names no port"),
+            ("lmtp://127.0.0.1:25", "never spoken on port 25"),
+            ("lmtp://127.0.0.1:24, 10.0.0.1", "stands alone"),
+            ("10.0.0.1, lmtp:unix:/run/lmtp", "stands alone"),
+            ("lmtp:unix:run/lmtp", "one absolute path"),
+            ("lmtp:unix:", "one absolute path"),
             ("2001:db8::1", "write '[2001:db8::1]'"),
             ("10.0.0.300", "neither an address nor a host name"),
             ("host name", "neither an address nor a host name"),

@@ -8,7 +8,8 @@ use std::str::FromStr;
 
 use mail_model::{Domain, Mailbox};
 
-use crate::next_hop::{NextHop, host_name};
+use crate::next_hop::host_name;
+use crate::target::Target;
 
 /// Why a text is not a pattern. It says what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,8 +94,8 @@ impl FromStr for Pattern {
 pub struct Route {
     /// What it is for.
     pub pattern: Pattern,
-    /// Where that goes.
-    pub next_hop: NextHop,
+    /// What becomes of that.
+    pub target: Target,
 }
 
 /// The table.
@@ -148,7 +149,14 @@ impl Routes {
             lines.push(format!("route {}: '{}' {verdict}", index + 1, route.pattern));
         }
         lines.push(match best {
-            Some((_, route)) => format!("{mailbox} goes to {}", route.next_hop),
+            Some((_, route)) => match &route.target {
+                Target::Hop(hop) => format!("{mailbox} goes to {hop}"),
+                Target::Discard => format!("{mailbox} is taken and discarded"),
+                Target::Hold => {
+                    format!("{mailbox} is taken and held until an operator deletes it or its route changes")
+                }
+                Target::Error(refusal) => format!("{mailbox} is refused: {}", refusal.reply()),
+            },
             None => format!("{mailbox} has no route: add one to 'routes', for example with match: \"*\""),
         });
         lines
@@ -166,13 +174,13 @@ mod tests {
     fn table(routes: &[(&str, &str)]) -> Routes {
         let route = |(pattern, next_hop): &(&str, &str)| Route {
             pattern: pattern.parse().unwrap(),
-            next_hop: next_hop.parse().unwrap(),
+            target: next_hop.parse().unwrap(),
         };
         Routes::new(routes.iter().map(route).collect())
     }
 
     fn goes_to(routes: &Routes, address: &str) -> Option<String> {
-        routes.find(&mailbox(address)).map(|route| route.next_hop.to_string())
+        routes.find(&mailbox(address)).map(|route| route.target.to_string())
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use mail_model::Domain;
-use routing::{NextHop, RelayPolicy, Roots, Route, Routes, TlsPolicy};
+use routing::{RelayPolicy, Roots, Route, Routes, Target, TlsPolicy};
 use schedule::{ConcurrencyLimits, RetryPolicy};
 use smtp::limits::{Limits, SendTimeouts};
 use smtp::session::SessionConfig;
@@ -257,22 +257,36 @@ fn routes<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Routes {
             |read, at| read.parsed(at, |text| text.parse().map_err(|e: routing::PatternError| e.to_string())),
             "write what the route is for: \"*\" or a domain",
         );
-        let next_hop: Option<NextHop> = read.required(
+        let target: Option<Target> = read.required(
             &item.key("next_hop"),
-            |read, at| read.parsed(at, |text| text.parse().map_err(|e: routing::NextHopError| e.to_string())),
+            |read, at| read.parsed(at, |text| text.parse().map_err(|e: routing::TargetError| e.to_string())),
             "write where the mail goes: \"10.0.0.1\" or \"mx.example.test:25\"",
         );
         let tls = tls_policy(read, &item);
-        let (Some(pattern), Some(next_hop)) = (pattern, next_hop) else { continue };
+        let tls = if let Some(target) = &target { fitting_tls(read, &item, target, tls) } else { tls };
+        let (Some(pattern), Some(target)) = (pattern, target) else { continue };
         if routes.iter().any(|route| route.pattern == pattern) {
             read.fault(
                 &matched,
                 format!("an earlier route is for '{pattern}' too and always wins; remove one"),
             );
         }
-        routes.push(Route { pattern, next_hop: next_hop.with_tls(tls) });
+        routes.push(Route { pattern, target: target.with_tls(tls) });
     }
     Routes::new(routes)
+}
+
+/// Where there is no connection, or none that leaves the machine, TLS has no place.
+fn fitting_tls<'a>(read: &mut Reader<'a>, route: &At<'a>, target: &Target, tls: TlsPolicy) -> TlsPolicy {
+    if target.next_hop().is_some_and(|hop| !hop.is_socket()) {
+        return tls;
+    }
+    for key in ["tls", "tls_roots"] {
+        if route.key(key).is_there() {
+            read.fault(&route.key(key), format!("no TLS is spoken with '{target}'; remove this"));
+        }
+    }
+    TlsPolicy::None
 }
 
 /// `tls` and `tls_roots` of a route.

@@ -225,9 +225,9 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         "routes[].next_hop",
-        "hosts",
+        "hosts, `lmtp://host:port`, `lmtp:unix:/path`, `discard`, `hold` or `error: STATUS text`",
         Required,
-        "Where that mail goes: `10.0.0.1, mx.example.test:2525, [2001:db8::1]:25`, tried in this order. Port 25 if none is written.",
+        "Where that mail goes: `10.0.0.1, mx.example.test:2525, [2001:db8::1]:25`, tried in this order. Port 25 if none is written. `lmtp:` is one server that speaks LMTP (RFC 2033). `discard`: it is taken and deleted, and nobody is told. `hold`: it is set aside; when it is released its route is looked up again. `error: 5.1.1 no such user`: it is refused at RCPT, with 4.x.x for now and with 5.x.x for good, and bounces if it is in the queue already.",
     ),
     key(
         "routes[].tls",

@@ -138,7 +138,8 @@ fn tls_is_said_for_each_listener_and_each_route() {
     let settings = parsed(&text).unwrap();
     let modes: Vec<_> = settings.listeners.iter().map(|listener| listener.tls_mode).collect();
     assert_eq!(modes, [settings::TlsMode::StartTls, settings::TlsMode::Implicit]);
-    let policies: Vec<_> = settings.routes.iter().map(|route| route.next_hop.tls().clone()).collect();
+    let policies: Vec<_> =
+        settings.routes.iter().map(|route| route.target.next_hop().unwrap().tls().clone()).collect();
     assert_eq!(
         policies,
         [

@@ -17,6 +17,9 @@
 //! `BDAT n LAST` after the envelope's replies, which costs no more round trips than DATA and alters no byte; the octet
 //! held back until the shell confirms is then the last of the body, and the whole command if the body is empty.
 //!
+//! A peer that speaks LMTP answers the whole once for each recipient it took, in the order of RCPT (RFC 2033 4.2); so Final
+//! waits for as many replies, and each decides about its recipient alone.
+//!
 //! Failures: a 4yz is deferred, a 5yz failed; 552 to RCPT is deferred (RFC 5321 4.5.3.1.10); 421 defers whoever is open,
 //! at any time; a reply out of protocol defers and closes. After the last octets were written, no answer or a senseless
 //! one is in doubt. Never: a final dot without the shell's leave; a second try.
@@ -48,6 +51,8 @@ enum Expected {
     /// DATA was taken, but no recipient was: an empty message to nobody ends it.
     LoneDot,
     Final,
+    /// The same, of the recipient at this position: LMTP.
+    FinalOf(usize),
 }
 
 /// How the body is carried.
@@ -135,7 +140,7 @@ impl Transaction {
             Some(Expected::Mail) => timeouts.mail_ms,
             Some(Expected::Recipient(_)) => timeouts.recipient_ms,
             Some(Expected::Data) => timeouts.data_ms,
-            Some(Expected::LoneDot | Expected::Final) => timeouts.final_dot_ms,
+            Some(Expected::LoneDot | Expected::Final | Expected::FinalOf(_)) => timeouts.final_dot_ms,
             None => timeouts.block_ms,
         })
     }
@@ -216,6 +221,11 @@ impl Transaction {
         }
         // RFC 5321 3.8: 421 may come at any time; the connection is going.
         if reply.code == 421 {
+            if let Some(Expected::FinalOf(position)) = self.awaited.front().copied() {
+                // It speaks for this recipient. The others will never be spoken of.
+                self.decide(position, RecipientResult::Deferred(reply.clone()));
+                self.decide_open(&reply, RecipientResult::InDoubt);
+            }
             self.decide_open(&reply, RecipientResult::Deferred);
             return self.done(ConnectionState::MustClose, out);
         }
@@ -224,6 +234,7 @@ impl Transaction {
         };
         match (expected, reply.class()) {
             (Expected::Final, _) => return self.final_reply(&reply, out),
+            (Expected::FinalOf(position), _) => return self.final_reply_of(position, reply, out),
             (Expected::LoneDot, _) | (Expected::Mail, ReplyClass::Positive) => {}
             (Expected::Mail | Expected::Data, ReplyClass::Transient | ReplyClass::Permanent) => {
                 self.unsent.clear();
@@ -235,6 +246,10 @@ impl Transaction {
             (Expected::Data, ReplyClass::Intermediate) if self.has_open() => {
                 self.phase = Phase::Body(Framing::Dots(DotEncoder::default()));
                 return out.push(Action::StreamBody);
+            }
+            (Expected::Data, ReplyClass::Intermediate) if self.peer.lmtp => {
+                // RFC 2033 4.2: it must answer 503. There would be no reply to a dot for nobody.
+                return self.out_of_protocol(&reply, out);
             }
             (Expected::Data, ReplyClass::Intermediate) => {
                 // RFC 2920 3.1: a client that sent DATA with its recipients must end it, whoever was refused.
@@ -294,6 +309,21 @@ impl Transaction {
         };
         self.decide_open(reply, result);
         self.done(ConnectionState::Ready, out);
+    }
+
+    fn final_reply_of(&mut self, position: usize, reply: Reply, out: &mut Vec<Action>) {
+        let result = match reply.code {
+            200..=299 => RecipientResult::Delivered(reply),
+            400..=599 => refused(&reply)(reply),
+            _ => {
+                self.decide_open(&reply, RecipientResult::InDoubt);
+                return self.done(ConnectionState::MustClose, out);
+            }
+        };
+        self.decide(position, result);
+        if self.awaited.is_empty() {
+            self.done(ConnectionState::Ready, out);
+        }
     }
 
     // ---- the body ------------------------------------------------------------------------------------------------
@@ -357,7 +387,13 @@ impl Transaction {
     fn final_dot(&mut self, out: &mut Vec<Action>) {
         if let Phase::Confirming(last) = &mut self.phase {
             out.push(Action::Write(std::mem::take(last)));
-            self.awaited.push_back(Expected::Final);
+            if self.peer.lmtp {
+                let taken = self.recipients.iter().enumerate();
+                let taken = taken.filter(|(_, (_, standing))| matches!(standing, Standing::Accepted));
+                self.awaited.extend(taken.map(|(position, _)| Expected::FinalOf(position)));
+            } else {
+                self.awaited.push_back(Expected::Final);
+            }
             self.phase = Phase::Final;
         }
     }
@@ -398,6 +434,14 @@ impl Transaction {
 
     fn has_open(&self) -> bool {
         self.recipients.iter().any(|(_, standing)| !matches!(standing, Standing::Decided(_)))
+    }
+
+    /// Decides one recipient, if it is not decided.
+    fn decide(&mut self, position: usize, result: RecipientResult) {
+        if let Some((_, standing @ (Standing::Open | Standing::Accepted))) = self.recipients.get_mut(position)
+        {
+            *standing = Standing::Decided(result);
+        }
     }
 
     /// Decides every recipient that is not decided.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! # a comment
-//! ! offers pipelining size=100 8bitmime smtputf8 chunking dsn
+//! ! offers pipelining size=100 8bitmime smtputf8 chunking dsn lmtp
 //! ! from <a@b.test>      ! to <c@d.test>…      ! body text (escapes)      ! wants dsn, 8bit, smtputf8
 //! C: line                what must be written now, in order, with CRLF
 //! C> text                the same without CRLF
@@ -34,6 +34,7 @@ fn offers(text: &str) -> PeerExtensions {
             ("smtputf8", _) => peer.smtputf8 = true,
             ("chunking", _) => peer.chunking = true,
             ("dsn", _) => peer.dsn = true,
+            ("lmtp", _) => peer.lmtp = true,
             other => panic!("no extension {other:?}"),
         }
     }

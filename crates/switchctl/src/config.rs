@@ -80,8 +80,9 @@ fn rows(s: &Settings) -> Vec<(String, String)> {
     row("relay.trusted_networks", joined(&s.relay.trusted_networks));
     row("relay.domains", joined(&s.relay.domains));
     for route in s.routes.iter() {
-        row(&format!("routes '{}'", route.pattern), route.next_hop.to_string());
-        let tls = route.next_hop.tls();
+        row(&format!("routes '{}'", route.pattern), route.target.to_string());
+        let Some(hop) = route.target.next_hop() else { continue };
+        let tls = hop.tls();
         row(&format!("routes '{}' tls", route.pattern), tls.to_string());
         if let Some(file) = tls.roots_file() {
             row(&format!("routes '{}' tls_roots", route.pattern), file.display().to_string());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use mail_model::{AttemptNumber, EnhancedStatus, Epoch, Moment, RecipientIndex, Reply};
+use mail_model::{AttemptNumber, EnhancedStatus, Epoch, Moment, RecipientIndex, Reply, ReplyClass};
 use queue_format::record::{MessageKey, OperateRecord, OutcomeRecord, Verb};
 use queue_store::{AppendError, ContentError, Refusal};
 use routing::{HostPort, NextHop, TlsPolicy};
@@ -61,6 +61,15 @@ impl Attempt<'_> {
             Destination::Hop(_) | Destination::NoRoute if task.expired => self.give_up(work).await,
             Destination::Hop(hop) => self.deliver(work, &task.destination, hop).await,
             Destination::NoRoute | Destination::Bounce => self.without_route(work).await,
+            Destination::Error(refusal) => self.refuse(work, &refusal.reply()).await,
+            Destination::Discard => {
+                let by = "switch: its route says discard";
+                self.put_aside(work, Verb::Delete, by, &task.destination).await
+            }
+            Destination::Hold => {
+                let by = "switch: its route says hold";
+                self.put_aside(work, Verb::Hold, by, &task.destination).await
+            }
         }
     }
 
@@ -76,6 +85,53 @@ impl Attempt<'_> {
         // RFC 3463 3.5: unable to route.
         let reply = Reply::local(451, EnhancedStatus::new(4, 4, 4), "no route is known for this address");
         self.without_attempt(work, NO_ROUTE_ATTEMPTS, &reply).await
+    }
+
+    /// Its route says so: bounced, or put off if that is for now.
+    async fn refuse(&mut self, work: Work, reply: &Reply) -> Outcome {
+        let result = |index: &RecipientIndex| {
+            let said = if reply.class() == ReplyClass::Permanent {
+                RecipientResult::Failed(reply.clone())
+            } else {
+                RecipientResult::Deferred(reply.clone())
+            };
+            (*index, said)
+        };
+        let results = work.recipients.iter().map(result).collect();
+        let tried = Tried { results, reach: Outcome::Untried, remote: None, secured: false, damage: None };
+        let attempts = work.attempts.saturating_add(1).max(NO_ROUTE_ATTEMPTS);
+        self.conclude(work, None, attempts, tried, self.context.clock.now()).await
+    }
+
+    /// Deletes or holds what goes nowhere. Nobody is told but the log.
+    async fn put_aside(
+        &mut self,
+        work: Work,
+        verb: Verb,
+        by: &'static str,
+        destination: &Destination,
+    ) -> Outcome {
+        let context = self.context;
+        let id = context.queue.message_id(work.key);
+        let recipients = work.recipients.len();
+        if self.operate(&work, verb, by).await {
+            context.claims.release(work.key, &work.recipients);
+            let said = if verb == Verb::Hold { "hold" } else { "discard" };
+            tracing::info!(event = "delivery.put_aside", %id, recipients, route = said);
+            return Outcome::Untried;
+        }
+        self.later(&work, destination)
+    }
+
+    async fn operate(&self, work: &Work, verb: Verb, by: &str) -> bool {
+        let operate = OperateRecord {
+            message: work.key,
+            verb,
+            recipients: work.recipients.clone(),
+            at: self.context.clock.wall(),
+            by: by.to_owned(),
+        };
+        self.context.queue.operate(operate).await.is_ok()
     }
 
     async fn without_attempt(&mut self, work: Work, attempts: u32, reply: &Reply) -> Outcome {
@@ -256,14 +312,7 @@ impl Attempt<'_> {
         let context = self.context;
         let id = context.queue.message_id(work.key);
         tracing::error!(event = "delivery.held", %id, recipients = work.recipients.len(), %error);
-        let operate = OperateRecord {
-            message: work.key,
-            verb: Verb::Hold,
-            recipients: work.recipients.clone(),
-            at: context.clock.wall(),
-            by: "switch: the content is damaged".to_owned(),
-        };
-        if context.queue.operate(operate).await.is_ok() {
+        if self.operate(&work, Verb::Hold, "switch: the content is damaged").await {
             context.claims.release(work.key, &work.recipients);
         }
     }
@@ -297,7 +346,7 @@ async fn fresh(context: &Context, hop: &NextHop, hosts: &[HostPort]) -> Result<C
         let opened = tokio::select! {
             biased;
             _ = phase.wait_for(|phase| *phase == Phase::Stopped) => return Err(stopped()),
-            opened = open(context, hop.tls(), host) => opened,
+            opened = open(context, hop, host) => opened,
         };
         match opened {
             Ok(connection) => return Ok(connection),
@@ -308,10 +357,12 @@ async fn fresh(context: &Context, hop: &NextHop, hosts: &[HostPort]) -> Result<C
 }
 
 /// A new connection to `host`. One that may be spoken to in clear is, on another connection, if its TLS does not work.
-async fn open(context: &Context, policy: &TlsPolicy, host: &HostPort) -> Result<Connection, Reply> {
+async fn open(context: &Context, hop: &NextHop, host: &HostPort) -> Result<Connection, Reply> {
     let settings = context.settings.load_full();
     let tls = context.tls.load_full();
+    let policy = hop.tls();
     let under = |policy| Approach {
+        protocol: hop.protocol(),
         name: &settings.node.hostname,
         timeouts: &settings.limits.send,
         policy,

@@ -9,12 +9,13 @@ use std::time::Duration;
 use bytes::BytesMut;
 use mail_model::{Domain, EnhancedStatus, Reply, ReplyClass};
 use mail_send::SmtpClient;
-use routing::{Host, HostPort, TlsPolicy};
+use routing::{Host, HostPort, Protocol, TlsPolicy};
 use rustls::pki_types::ServerName;
 use smtp::hello;
 use smtp::limits::SendTimeouts;
 use smtp::transaction::PeerExtensions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::wire::ReplyReader;
@@ -71,6 +72,7 @@ pub(crate) struct Approach<'a> {
     /// Our name.
     pub(crate) name: &'a Domain,
     pub(crate) timeouts: &'a SendTimeouts,
+    pub(crate) protocol: Protocol,
     pub(crate) policy: &'a TlsPolicy,
     pub(crate) tls: &'a Tls,
     /// How long a TLS handshake may take.
@@ -82,6 +84,12 @@ type Client = SmtpClient<Stream>;
 impl Approach<'_> {
     /// Connects to `host`, says hello, and speaks TLS as the policy wants it.
     pub(crate) async fn open(self, host: &HostPort) -> Result<Connection, Failure> {
+        if let Host::Socket(path) = &host.host {
+            let connected = timeout(CONNECT_TIMEOUT, UnixStream::connect(path)).await;
+            let connected = connected.map_err(|_| unreachable(host, "nobody accepts in time"))?;
+            let stream = Stream::Local(connected.map_err(|error| unreachable(host, &error.to_string()))?);
+            return self.begin(stream, None, host).await;
+        }
         let mut failure = Failure::from(unreachable(host, "the name has no address"));
         for address in resolve(host).await?.into_iter().take(ADDRESSES_MAX) {
             match self.open_address(address, host).await {
@@ -98,9 +106,20 @@ impl Approach<'_> {
         let failed = |error: &mail_send::Error| refusal(host, error);
         let connected = SmtpClient::connect(address, CONNECT_TIMEOUT).await.map_err(|e| failed(&e))?;
         connected.stream.set_nodelay(true).map_err(|error| unreachable(host, &error.to_string()))?;
+        self.begin(Stream::Plain(connected.stream), Some(address), host).await
+    }
+
+    /// Greeting, hello and TLS on an open connection. `address` is `None` for a server on this machine.
+    async fn begin(
+        self,
+        stream: Stream,
+        address: Option<SocketAddr>,
+        host: &HostPort,
+    ) -> Result<Connection, Failure> {
+        let failed = |error: &mail_send::Error| refusal(host, error);
         // RFC 5321 4.5.3.2.1: 5 minutes for the greeting, as for MAIL.
         let patience = Duration::from_millis(self.timeouts.mail_ms);
-        let mut client = Client { stream: Stream::Plain(connected.stream), timeout: patience };
+        let mut client = Client { stream, timeout: patience };
         let greeting = timeout(patience, client.read()).await;
         let greeting = greeting.map_err(|_| unreachable(host, "no greeting"))?.map_err(|e| failed(&e))?;
         if greeting.code != 220 {
@@ -113,7 +132,7 @@ impl Approach<'_> {
             TlsPolicy::Encrypt => Some(Trust::Anybody),
             TlsPolicy::Verify(roots) => Some(Trust::Roots(roots)),
         };
-        if let Some(trust) = trust {
+        if let Some((trust, address)) = trust.zip(address) {
             if !offers_tls {
                 // RFC 3463 3.8: security features not supported.
                 let text = format!("{host}: it offers no TLS, which its route asks for");
@@ -141,7 +160,11 @@ impl Approach<'_> {
 
     /// What the peer offers, and whether STARTTLS is among it.
     async fn hello(self, client: &mut Client) -> Result<(PeerExtensions, bool), mail_send::Error> {
-        match client.ehlo(self.name.as_str()).await {
+        let offered = match self.protocol {
+            Protocol::Smtp => client.ehlo(self.name.as_str()).await,
+            Protocol::Lmtp => client.lhlo(self.name.as_str()).await,
+        };
+        match offered {
             Ok(offered) => {
                 let offers = |capability| offered.has_capability(capability);
                 let extensions = PeerExtensions {
@@ -151,11 +174,14 @@ impl Approach<'_> {
                     smtputf8: offers(smtp_proto::EXT_SMTP_UTF8),
                     chunking: offers(smtp_proto::EXT_CHUNKING),
                     dsn: offers(smtp_proto::EXT_DSN),
+                    lmtp: self.protocol == Protocol::Lmtp,
                 };
                 Ok((extensions, offers(smtp_proto::EXT_START_TLS)))
             }
             // RFC 5321 3.2: who does not know EHLO is told HELO.
-            Err(mail_send::Error::UnexpectedReply(reply)) if (500..=599).contains(&reply.code) => {
+            Err(mail_send::Error::UnexpectedReply(reply))
+                if (500..=599).contains(&reply.code) && self.protocol == Protocol::Smtp =>
+            {
                 let helo = client.cmd(format!("HELO {}\r\n", self.name)).await?;
                 if helo.code == 250 {
                     Ok((PeerExtensions::default(), false))
@@ -183,6 +209,7 @@ impl Approach<'_> {
                 (Err(_), Trust::Anybody) => ServerName::from(address.ip()),
                 (Err(_), Trust::Roots(_)) => return Err("no certificate can bear its name".to_owned()),
             },
+            (Host::Socket(_), _) => return Err("no TLS is spoken on this machine".to_owned()),
         };
         // What a peer sends behind its reply in clear is dropped here, and its handshake fails.
         let reply = client.cmd("STARTTLS\r\n").await.map_err(|error| error.to_string())?;
@@ -256,6 +283,8 @@ impl Connection {
             Host::Address(std::net::IpAddr::V4(address)) => format!("[{address}]"),
             Host::Address(std::net::IpAddr::V6(address)) => format!("[IPv6:{address}]"),
             Host::Name(name) => name.to_string(),
+            // RFC 3464 2.3.5 wants a name: it is this machine.
+            Host::Socket(_) => "localhost".to_owned(),
         }
     }
 
@@ -269,6 +298,7 @@ async fn resolve(host: &HostPort) -> Result<Vec<SocketAddr>, Reply> {
     let name = match &host.host {
         Host::Address(address) => return Ok(vec![SocketAddr::new(*address, host.port)]),
         Host::Name(name) => name,
+        Host::Socket(_) => return Ok(Vec::new()),
     };
     let found = timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((name.as_str(), host.port))).await;
     match found {

@@ -3,13 +3,19 @@
 use std::sync::Arc;
 
 use mail_model::Mailbox;
-use routing::{NextHop, Routes};
+use routing::{NextHop, Refusal, Routes, Target};
 
 /// A line of the schedule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Destination {
     /// These hosts.
     Hop(Arc<NextHop>),
+    /// Nowhere: it is dropped.
+    Discard,
+    /// Nowhere: it is set aside.
+    Hold,
+    /// Nowhere: it is refused.
+    Error(Refusal),
     /// No route is known: the item waits for one, or for the end of its lifetime.
     NoRoute,
     /// The sender, who is owed a bounce: made here, not sent.
@@ -19,18 +25,27 @@ pub(crate) enum Destination {
 impl Destination {
     /// Where mail for `address` goes.
     pub(crate) fn of(routes: &Routes, address: &Mailbox) -> Self {
-        match routes.find(address) {
-            Some(route) => Self::Hop(Arc::new(route.next_hop.clone())),
+        match routes.find(address).map(|route| &route.target) {
+            Some(Target::Hop(hop)) => Self::Hop(Arc::new(hop.clone())),
+            Some(Target::Discard) => Self::Discard,
+            Some(Target::Hold) => Self::Hold,
+            Some(Target::Error(refusal)) => Self::Error(refusal.clone()),
             None => Self::NoRoute,
         }
     }
 
     /// True if mail for `address` goes here. Cheaper than [`Self::of`].
     pub(crate) fn takes(&self, routes: &Routes, address: &Mailbox) -> bool {
-        match (self, routes.find(address)) {
-            (Self::Hop(hop), Some(route)) => **hop == route.next_hop,
-            (Self::NoRoute, None) => true,
-            (Self::Hop(_) | Self::NoRoute | Self::Bounce, _) => false,
+        match (self, routes.find(address).map(|route| &route.target)) {
+            (Self::Hop(hop), Some(Target::Hop(next))) => **hop == *next,
+            (Self::Error(refusal), Some(Target::Error(said))) => refusal == said,
+            (Self::Discard, Some(Target::Discard))
+            | (Self::Hold, Some(Target::Hold))
+            | (Self::NoRoute, None) => true,
+            (
+                Self::Hop(_) | Self::Discard | Self::Hold | Self::Error(_) | Self::NoRoute | Self::Bounce,
+                _,
+            ) => false,
         }
     }
 }

@@ -209,7 +209,11 @@ async fn work(context: Arc<Context>, first: Task<Destination, MessageKey>) {
     while let Some(task) = next.take() {
         let outcome = match &task.destination {
             Destination::Bounce => report(&context, &task).await,
-            Destination::Hop(_) | Destination::NoRoute => {
+            Destination::Hop(_)
+            | Destination::Discard
+            | Destination::Hold
+            | Destination::Error(_)
+            | Destination::NoRoute => {
                 Attempt { context: &context, connection: &mut connection }.carry_out(&task).await
             }
         };

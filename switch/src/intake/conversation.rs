@@ -12,6 +12,7 @@ use bytes::BytesMut;
 use mail_model::{EnhancedStatus, Recipient, Reply};
 use message::Received;
 use queue_format::record::{MessageKey, encode_envelope};
+use routing::Target;
 use settings::TlsMode;
 use smtp::session::{
     AbortReason, Action, Event, Greeting, MessageStart, Protection, Session, Storage, Verdict,
@@ -273,12 +274,21 @@ impl Conversation {
     }
 
     fn judge(&self, recipient: &Recipient) -> Verdict {
-        if self.parts.settings.load().relay.judge(self.visitor.client, &recipient.address).allows() {
-            return Verdict::Accept;
+        let settings = self.parts.settings.load();
+        let to = &recipient.address;
+        if !settings.relay.judge(self.visitor.client, to).allows() {
+            self.parts.counters.refused.add(1);
+            tracing::info!(event = "relay.denied", client = %self.visitor.client, %to);
+            return Verdict::Refuse(Reply::local(550, EnhancedStatus::new(5, 7, 1), "relaying denied"));
         }
-        self.parts.counters.refused.add(1);
-        tracing::info!(event = "relay.denied", client = %self.visitor.client, to = %recipient.address);
-        Verdict::Refuse(Reply::local(550, EnhancedStatus::new(5, 7, 1), "relaying denied"))
+        // What its route refuses is refused here, so that nobody gets a bounce for mail he never sent.
+        if let Some(Target::Error(refusal)) = settings.routes.find(to).map(|route| &route.target) {
+            let reply = refusal.reply();
+            self.parts.counters.refused.add(1);
+            tracing::info!(event = "recipient.refused", client = %self.visitor.client, %to, %reply);
+            return Verdict::Refuse(reply);
+        }
+        Verdict::Accept
     }
 
     fn begin(&mut self, start: &MessageStart) -> Verdict {

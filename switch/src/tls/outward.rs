@@ -32,7 +32,9 @@ impl Outward {
     pub(super) fn load(routes: &Routes, faults: &mut Vec<TlsFault>) -> Self {
         let mut verified = HashMap::new();
         for (index, route) in routes.iter().enumerate() {
-            let TlsPolicy::Verify(roots) = route.next_hop.tls() else { continue };
+            let Some(TlsPolicy::Verify(roots)) = route.target.next_hop().map(routing::NextHop::tls) else {
+                continue;
+            };
             if verified.contains_key(roots) {
                 continue;
             }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 /// The connection.
@@ -16,6 +16,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 pub(crate) enum Stream {
     /// In clear.
     Plain(TcpStream),
+    /// In clear, to a server on this machine.
+    Local(UnixStream),
     /// Under TLS.
     Tls(Box<TlsStream<TcpStream>>),
     /// A handshake has it, or had it and failed. Everything on it fails.
@@ -28,7 +30,7 @@ impl Stream {
         match self {
             Self::Plain(stream) => Ok(stream),
             Self::Tls(stream) => Ok(stream.get_ref().0),
-            Self::Gone => Err(gone()),
+            Self::Local(_) | Self::Gone => Err(gone()),
         }
     }
 
@@ -58,7 +60,7 @@ impl Stream {
     fn take_plain(&mut self) -> io::Result<TcpStream> {
         match std::mem::replace(self, Self::Gone) {
             Self::Plain(stream) => Ok(stream),
-            Self::Tls(_) | Self::Gone => Err(gone()),
+            Self::Local(_) | Self::Tls(_) | Self::Gone => Err(gone()),
         }
     }
 
@@ -100,6 +102,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Local(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Gone => Poll::Ready(Err(gone())),
         }
@@ -110,6 +113,7 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Local(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Gone => Poll::Ready(Err(gone())),
         }
@@ -118,6 +122,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Local(stream) => Pin::new(stream).poll_flush(context),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
             Self::Gone => Poll::Ready(Err(gone())),
         }
@@ -126,6 +131,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Local(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Gone => Poll::Ready(Err(gone())),
         }

@@ -95,6 +95,13 @@ impl Site {
         std::fs::write(self.config_file(), text).unwrap();
     }
 
+    /// Adds a file to the configuration: its keys go over those of [`Self::configure`].
+    pub(crate) fn configure_more(&self, text: &str) {
+        let folder = self.path().join("conf.d");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("more.yaml"), text).unwrap();
+    }
+
     /// `switch` with these arguments, not yet started, its log in a file.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.with_program(env!("CARGO_BIN_EXE_switch"));
@@ -230,6 +237,22 @@ pub(crate) async fn begin<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Dialog
     assert_eq!(say(client, "MAIL FROM:<a@client.test>").await.code, 250);
     assert_eq!(say(client, "RCPT TO:<b@example.test>").await.code, 250);
     assert_eq!(say(client, "DATA").await.code, 354);
+}
+
+/// A whole transaction from a@client.test. The replies to RCPT, and the one to the content.
+pub(crate) async fn send_to(site: &Site, recipients: &[&str]) -> (Vec<Reply>, Reply) {
+    let mut client = site.client().await;
+    assert_eq!(say(&mut client, "MAIL FROM:<a@client.test>").await.code, 250);
+    let mut replies = Vec::new();
+    for recipient in recipients {
+        replies.push(say(&mut client, &format!("RCPT TO:<{recipient}>")).await);
+    }
+    let mut last = say(&mut client, "DATA").await;
+    if last.code == 354 {
+        client.send("Subject: x\r\n\r\ntext\r\n.\r\n").await.unwrap();
+        last = client.reply().await.unwrap();
+    }
+    (replies, last)
 }
 
 /// Waits for a condition of the world outside, with a deadline.

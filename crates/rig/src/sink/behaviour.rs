@@ -44,7 +44,7 @@ pub enum Act {
 pub struct Rule {
     /// Where it acts.
     pub stage: Stage,
-    /// At [`Stage::Recipient`]: the local parts it acts on, `*` at the end standing for any rest. `None`: all.
+    /// At [`Stage::Recipient`], and in LMTP at [`Stage::FinalDot`]: the local parts it acts on, `*` at the end standing for any rest. `None`: all.
     pub local_part: Option<String>,
     /// How many times it acts, over all sessions; `None`: always.
     pub times: Option<u64>,
@@ -153,6 +153,9 @@ pub struct Behaviour {
     pub extensions: Extensions,
     /// EHLO is answered with 502, so that the client must say HELO.
     pub helo_only: bool,
+    /// It speaks LMTP (RFC 2033): LHLO, and an answer for each recipient, where rules at [`Stage::FinalDot`] may name a
+    /// local part. What they delay is not delayed.
+    pub lmtp: bool,
     /// Every reply has three lines.
     pub multi_line: bool,
     /// Tried in order.

@@ -170,6 +170,9 @@ impl Session {
 
     fn dispatch(&mut self, verb: &str, rest: &str, to: &mut Turn<'_>) {
         match verb {
+            // RFC 2033 4.1: LHLO and nothing else.
+            "EHLO" | "HELO" if to.behaviour.lmtp => to.say(500, "5.5.1 Say LHLO"),
+            "LHLO" if to.behaviour.lmtp => self.decide(Stage::Hello, "", Plan::Hello { extended: true }, to),
             "EHLO" if to.behaviour.helo_only => to.say(502, "5.5.1 Say HELO"),
             "EHLO" | "HELO" => {
                 if rest.trim().is_empty() {
@@ -278,7 +281,7 @@ impl Session {
             self.reset();
             to.say(503, "5.5.1 No valid recipients");
         } else if last {
-            self.decide(Stage::FinalDot, "", Plan::Deliver, to);
+            self.end_of_message(to);
         } else {
             self.decide(Stage::Data, "", Plan::Say(250, "2.0.0 Chunk taken".to_owned()), to);
         }
@@ -294,9 +297,43 @@ impl Session {
                 to.outcome.faults.push("bytes sent ahead of a reply that had to be awaited");
             }
             self.state = State::Command;
-            self.decide(Stage::FinalDot, "", Plan::Deliver, to);
+            self.end_of_message(to);
         }
         progress.ended
+    }
+
+    fn end_of_message(&mut self, to: &mut Turn<'_>) {
+        if !to.behaviour.lmtp {
+            return self.decide(Stage::FinalDot, "", Plan::Deliver, to);
+        }
+        // RFC 2033 4.2: one reply for each recipient. Those who are refused have no part in the delivery.
+        let acts: Vec<(String, Act)> = std::mem::take(&mut self.recipients)
+            .into_iter()
+            .map(|address| {
+                let local_part = address.rsplit_once('@').map_or("", |(local_part, _)| local_part);
+                let act = (to.rules)(Stage::FinalDot, local_part).map_or(Act::Pass, |(_, act)| act);
+                (address, act)
+            })
+            .collect();
+        let taken = acts.iter().filter(|(_, act)| matches!(act, Act::Pass | Act::TakeThenDrop));
+        self.recipients = taken.map(|(address, _)| address.clone()).collect();
+        if self.recipients.is_empty() {
+            self.reset();
+        } else {
+            let said = to.outcome.output.len();
+            self.deliver(to);
+            to.outcome.output.truncate(said);
+        }
+        for (_, act) in acts {
+            match act {
+                Act::Pass => to.say(250, "2.0.0 Taken"),
+                Act::Reply { code, text } => to.say(code, &text),
+                Act::Drop | Act::TakeThenDrop => {
+                    self.ending = true;
+                    return;
+                }
+            }
+        }
     }
 
     /// Asks the rules. Without one, or when it does not wait, carries out at once.

@@ -22,6 +22,8 @@ pub struct PeerExtensions {
     pub chunking: bool,
     /// RFC 3461.
     pub dsn: bool,
+    /// RFC 2033: it speaks LMTP, and answers for each recipient it took when it has the message.
+    pub lmtp: bool,
 }
 
 /// What happened outside.
