@@ -11,6 +11,7 @@
 //! | `transfer` | the shell of `smtp::transaction` |
 //! | `connection`, `wire` | a connection whose greeting and EHLO are done, and the replies on it |
 //! | `clear` | hosts whose TLS failed and that may be spoken to in clear |
+//! | `give_up` | recipients given up by an operator |
 //! | `pool` | connections that wait for the next message |
 //! | `verdict` | from what became of recipients to what the journal is told |
 //!
@@ -24,6 +25,7 @@ mod connection;
 mod context;
 mod destination;
 mod dispatcher;
+mod give_up;
 mod plan;
 mod pool;
 mod transfer;

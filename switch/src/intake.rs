@@ -5,6 +5,7 @@
 //! | `admission` | how many connections there may be |
 //! | `parts` | what every session needs of the rest of the switch |
 //! | `conversation` | one connection, from greeting to close |
+//! | `pickup` | mail that was left in the maildrop |
 //! | `visitor` | who is at the other end, behind a balancer or a front too |
 //! | `upload` | one message on its way into the queue |
 //!
@@ -13,11 +14,13 @@
 mod admission;
 mod conversation;
 mod parts;
+mod pickup;
 mod upload;
 mod visitor;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +60,11 @@ impl Intake {
     /// Without a listener yet.
     pub(crate) fn new(parts: Parts) -> Self {
         Self { parts: Arc::new(parts), admission: Arc::new(Admission::default()) }
+    }
+
+    /// Takes mail that is left in `directory`, from now on. Within a tokio runtime.
+    pub(crate) fn pick_up(&self, directory: PathBuf) {
+        tokio::spawn(pickup::run(Arc::clone(&self.parts), directory));
     }
 
     /// Takes connections of `listener`, which is `door`, until the program ends. Within a tokio runtime.

@@ -5,15 +5,17 @@
 
 mod lifecycle;
 
+use std::fs::Permissions;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use cluster::instance::Order;
-use control::Server;
 use control::switch::Request;
+use control::{Server, maildrop};
 use daemon_kit::signals::Signals;
 use daemon_kit::{SystemClock, boot_id, instance_id};
 use mail_model::{Clock, InstanceId, QueueId, Role};
@@ -111,6 +113,9 @@ pub(crate) async fn run(start: Start) -> Result<u8> {
     });
 
     doors.serve(intake.as_ref(), &admin)?;
+    if let Some(intake) = &intake {
+        intake.pick_up(make_maildrop(&state_dir)?);
+    }
     let asked = Arc::clone(&admin);
     let serving = tokio::spawn(server.serve(move |request: Request| {
         let admin = Arc::clone(&asked);
@@ -124,6 +129,15 @@ pub(crate) async fn run(start: Start) -> Result<u8> {
     serving.abort();
     serving.await.ok();
     Ok(code)
+}
+
+/// Makes the directory where programs of this machine leave mail.
+fn make_maildrop(state_dir: &Path) -> Result<PathBuf> {
+    let directory = maildrop::directory(state_dir);
+    let failed = || format!("cannot make the maildrop {}", directory.display());
+    std::fs::create_dir_all(&directory).with_context(failed)?;
+    std::fs::set_permissions(&directory, Permissions::from_mode(maildrop::MODE)).with_context(failed)?;
+    Ok(directory)
 }
 
 fn queue_options(start: &Start, instance: InstanceId, clock: &Arc<dyn Clock>) -> Result<QueueOptions> {

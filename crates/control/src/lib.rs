@@ -9,13 +9,14 @@
 //! ```
 //!
 //! A connection carries any number of requests, one at a time. What can be asked is in [`switch`] and [`heartbeatd`];
-//! where the sockets lie is in [`paths`]. Who may open the socket may ask everything: its mode is 600.
+//! where the sockets lie is in [`paths`]. Mail that needs no answer is left in the [`maildrop`]. Who may open the socket may ask everything: its mode is 600.
 
 mod address;
 pub mod client;
 mod fault;
 pub mod heartbeatd;
 mod line;
+pub mod maildrop;
 pub mod paths;
 pub mod server;
 pub mod switch;

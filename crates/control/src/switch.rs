@@ -50,6 +50,8 @@ pub enum Verb {
     Release,
     /// Tries queued recipients at once, whatever their time and whatever is known of their next hop.
     Retry,
+    /// Gives recipients up: the sender is told. Those in a running attempt are left to it.
+    Bounce,
     /// Takes recipients out of the queue for good. Nobody is told.
     Delete,
 }
@@ -62,6 +64,7 @@ impl Verb {
             Self::Hold => "hold",
             Self::Release => "release",
             Self::Retry => "retry",
+            Self::Bounce => "bounce",
             Self::Delete => "delete",
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! | noun | what it is |
 //! |---|---|
+//! | [`Posted`] | the same for mail of programs of this machine |
 //! | [`Received`] | the trace field that goes on top of every message that is relayed |
 //! | [`HopCount`] | how many hosts a message has passed, counted while its header streams by |
 //! | [`Report`] | a delivery status notification: what became of whom, and the message it is about |
@@ -12,5 +13,5 @@ mod received;
 mod report;
 
 pub use hops::HopCount;
-pub use received::Received;
+pub use received::{Posted, Received};
 pub use report::{FailedRecipient, Report, Returned};

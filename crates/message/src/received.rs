@@ -49,6 +49,26 @@ impl fmt::Display for Received<'_> {
     }
 }
 
+/// The field of a message that a program of this machine left. Its `Display` is the whole field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Posted<'a> {
+    /// The user whose program it was.
+    pub uid: u32,
+    /// This host.
+    pub by: &'a Domain,
+    /// The message's id.
+    pub id: &'a str,
+    /// When it was taken.
+    pub at: WallTime,
+}
+
+impl fmt::Display for Posted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { uid, by, id, at } = self;
+        write!(f, "Received: by {by} (mailswitch, from userid {uid}) id {id};\r\n\t{}\r\n", date(*at))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

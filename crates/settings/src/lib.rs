@@ -49,6 +49,11 @@ pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
     units::duration(text)
 }
 
+/// A size in bytes as the configuration writes it: `64KiB`, `10MiB`, `1GB`. The error says what to write.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    units::size(text)
+}
+
 /// A duration as the configuration writes it, in the largest unit that fits.
 #[must_use]
 pub fn show_duration(duration: std::time::Duration) -> String {

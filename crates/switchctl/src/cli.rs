@@ -11,11 +11,15 @@ use mail_model::{MessageId, NodeId};
 
 use crate::command::{Context, Failure, Outcome, say};
 use crate::exit::Exit;
+use crate::filter::{self, Filter, Term};
 use crate::output::Format;
 use crate::{cluster, config, demo, ha, ledger, operate, queue, route, status};
 
 /// What the help of every verb on messages ends with.
 const VERB_HELP: &str = "\
+Name messages by ID, or choose them by terms: to:ADDRESS from:ADDRESS (@example.test for all of a domain), age:>1h, \
+state:queued|held|owed, reply~TEXT, node:NODE, size:>1MiB; or say --all.
+
 It acts on every waiting recipient of a message, in queues that a switch of this node owns. What it would touch is shown \
 and must be confirmed, on a terminal or with --yes. Exit codes: 0 all done, 1 nothing done, 2 not confirmed, 3 some queues \
 were not reached, 7 an ID is not in the queue.";
@@ -123,10 +127,23 @@ enum Cluster {
 
 #[derive(Debug, Subcommand)]
 enum Queue {
-    /// Messages by queue and next hop.
-    Summary,
-    /// Every message.
-    List,
+    /// How much waits, by queue; or by destination or sender, and age.
+    #[command(after_help = filter::HELP)]
+    Summary {
+        /// What to count; everything if not said.
+        #[arg(value_name = "ID|TERM")]
+        what: Vec<Term>,
+        /// What a row is about.
+        #[arg(long, value_enum, default_value_t)]
+        by: queue::By,
+    },
+    /// Messages that wait, oldest first.
+    #[command(visible_alias = "search", after_help = filter::HELP)]
+    List {
+        /// Which; every message if not said.
+        #[arg(value_name = "ID|TERM")]
+        what: Vec<Term>,
+    },
     /// One message: envelope, recipients, what was said.
     Show {
         /// Its id, as in the 250 reply.
@@ -153,6 +170,9 @@ enum Queue {
     /// Try messages at once, whatever their time and whatever is known of their next hop.
     #[command(after_help = VERB_HELP)]
     Retry(Order),
+    /// Give messages up: their senders are told that they could not be delivered. An attempt that runs is finished.
+    #[command(after_help = VERB_HELP)]
+    Bounce(Order),
     /// Take messages out of the queue for good, with every recipient that waits. Nobody is told.
     #[command(after_help = VERB_HELP)]
     Delete {
@@ -234,6 +254,9 @@ pub fn main() -> Exit {
 }
 
 fn run(cli: &Cli) -> Outcome {
+    if cli.output == Format::PostqueueJson && !matches!(cli.noun, Noun::Queue(Queue::List { .. })) {
+        return Err(Failure::new(Exit::Usage, "-o postqueue-json is for queue list only; say -o json here"));
+    }
     let context = || Context::load(&cli.config, cli.output, cli.only.clone());
     match &cli.noun {
         Noun::Version => {
@@ -268,8 +291,11 @@ fn run_ha(context: &Context, verb: &Ha) -> Outcome {
 
 fn run_queue(context: &Context, verb: &Queue) -> Outcome {
     match verb {
-        Queue::Summary => queue::summary(context),
-        Queue::List => queue::list(context),
+        Queue::Summary { what, by } => queue::summary(context, Filter::new(what), *by),
+        Queue::List { what } if context.format == Format::PostqueueJson => {
+            queue::postqueue_json(context, Filter::new(what))
+        }
+        Queue::List { what } => queue::list(context, Filter::new(what)),
         Queue::Show { id } => queue::show(context, id),
         Queue::Cat { id } => queue::cat(context, id),
         Queue::Fsck { .. } => queue::fsck_all(context),
@@ -277,6 +303,7 @@ fn run_queue(context: &Context, verb: &Queue) -> Outcome {
         Queue::Hold(order) => operate::run(context, Verb::Hold, &order.choice, &order.reason),
         Queue::Release(order) => operate::run(context, Verb::Release, &order.choice, &order.reason),
         Queue::Retry(order) => operate::run(context, Verb::Retry, &order.choice, &order.reason),
+        Queue::Bounce(order) => operate::run(context, Verb::Bounce, &order.choice, &order.reason),
         Queue::Delete { choice, reason } => operate::run(context, Verb::Delete, choice, reason),
     }
 }

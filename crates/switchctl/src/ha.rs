@@ -60,7 +60,7 @@ fn records(context: &Context, request: Request) -> Outcome {
         Format::Json => say(serde_json::json!({
             "schema": "mailswitch.ha.decisions/1", "complete": true, "missing": [], "items": records
         }))?,
-        Format::Jsonl => records.iter().try_for_each(say)?,
+        Format::Jsonl | Format::PostqueueJson => records.iter().try_for_each(say)?,
         Format::Table => say(timeline(&records))?,
         Format::Tsv => {
             say("at\tnode\tqueue\tdecision\trule\tstate\ttext")?;

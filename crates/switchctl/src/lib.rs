@@ -6,7 +6,9 @@
 //! | `command` | what every command gets, and how it ends |
 //! | `status`, `ha` | what the programs say, and orders to them, over their sockets |
 //! | `queue`, `ledger` | what the disk says, read without touching it |
+//! | `filter` | which messages are meant |
 //! | `operate` | verbs on messages: planned from the disk, carried out by the owner of the queue |
+//! | `sendmail` | this program under the names `sendmail` and `mailq` |
 //! | `cluster`, `config`, `route` | key, members, configuration, routes |
 //! | `output`, `exit` | how answers look, and what the shell sees |
 //! | `demo` | the main job on loopback, with real processes |
@@ -17,12 +19,14 @@ mod command;
 mod config;
 pub mod demo;
 mod exit;
+mod filter;
 mod ha;
 mod ledger;
 mod operate;
 mod output;
 mod queue;
 mod route;
+pub mod sendmail;
 mod status;
 
 pub use exit::Exit;

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    switchctl::cli::main().into()
+    switchctl::sendmail::called_by_name().unwrap_or_else(|| switchctl::cli::main().into())
 }

@@ -1,4 +1,4 @@
-//! Operators' verbs on messages: hold, release, retry, delete.
+//! Operators' verbs on messages: hold, release, retry, bounce, delete.
 //!
 //! A plan is read from the disk and shown, then confirmed, then carried out by the owner of each queue, which must be a
 //! switch of this node. It does not matter if the plan is old by then: the owner moves what is still there to move.
@@ -79,8 +79,8 @@ pub(crate) fn run(context: &Context, verb: Verb, choice: &Choice, reason: &str) 
     let nothing = listing.is_empty();
     let exit = context.show(&listing)?;
     let exit = if exit == Exit::Partial && nothing { Exit::Failed } else { exit };
-    // What `--all` found and has left meanwhile was not asked for by name.
-    Ok(ending(&plan, exit, gone && !choice.all))
+    // What terms found and has left meanwhile was not asked for by name.
+    Ok(ending(&plan, exit, gone && !choice.filter().ids().is_empty()))
 }
 
 fn ending(plan: &Plan, exit: Exit, gone: bool) -> Exit {

@@ -23,6 +23,8 @@ pub(crate) enum Format {
     Jsonl,
     /// One row a line, values separated by tabs, with a header line.
     Tsv,
+    /// `queue list` only: one object a message, with the names of Postfix's `postqueue -j`.
+    PostqueueJson,
 }
 
 /// What should be in a listing and is not.
@@ -93,7 +95,7 @@ impl Listing {
                 }
                 writeln!(out, "{answer}")?;
             }
-            Format::Jsonl => {
+            Format::Jsonl | Format::PostqueueJson => {
                 for object in self.items() {
                     writeln!(out, "{object}")?;
                 }

@@ -15,7 +15,10 @@ use cluster::instance::State;
 use control::{Fault, Server, heartbeatd};
 use daemon_kit::SystemClock;
 use expect_test::expect;
-use mail_model::{BootId, Domain, Envelope, InstanceId, Mailbox, Recipient, ReversePath, Role, WallTime};
+use mail_model::{
+    BootId, Domain, EnhancedStatus, Envelope, InstanceId, Mailbox, Recipient, Reply, ReversePath, Role,
+    WallTime,
+};
 use queue_format::record::{
     Content, MessageKey, MessageRecord, OutcomeGroup, OutcomeRecord, Verdict, encode_envelope,
 };
@@ -25,6 +28,8 @@ use tempfile::TempDir;
 
 #[path = "cli/operate.rs"]
 mod operate;
+#[path = "cli/sendmail.rs"]
+mod sendmail;
 
 const RECEIVED: WallTime = WallTime(1_700_000_000_000);
 const BODY: &[u8] = b"Subject: a\r\n\r\na line that stands in no header\r\n";
@@ -122,6 +127,17 @@ async fn fill(spool: &Path) -> [MessageKey; 3] {
         attempt: Some((delivered.epoch, number)),
         at: RECEIVED,
         groups: vec![OutcomeGroup { verdict: Verdict::Delivered, reply: None, recipients: vec![0] }],
+    };
+    queue.settle(outcome).await.unwrap();
+    let outcome = OutcomeRecord {
+        message: waiting,
+        attempt: None,
+        at: RECEIVED,
+        groups: vec![OutcomeGroup {
+            verdict: Verdict::Deferred { due: RECEIVED },
+            reply: Some(Reply::local(450, EnhancedStatus::new(4, 2, 0), "not now")),
+            recipients: vec![1],
+        }],
     };
     queue.settle(outcome).await.unwrap();
     queue.begin_attempt(open, vec![0], "10.0.0.1:25".into(), RECEIVED).await.unwrap();
@@ -277,13 +293,13 @@ async fn a_queue_is_listed_shown_and_read_without_touching_it() {
     expect![[r"
         ID     RECEIVED              SIZE  SENDER                 RECIPIENTS                             STATE   ATTEMPTS  DUE                   LAST_REPLY
         a-1-2  2023-11-14T22:13:20Z  47    <sender@example.test>  two@example.test                       queued  0         2023-11-14T22:13:20Z  -
-        a-1-3  2023-11-14T22:13:20Z  47    <sender@example.test>  three@example.test, four@example.test  queued  0         2023-11-14T22:13:20Z  -
+        a-1-3  2023-11-14T22:13:20Z  47    <sender@example.test>  three@example.test, four@example.test  queued  0         2023-11-14T22:13:20Z  450 4.2.0 not now
     "]].assert_eq(&list.out);
     expect![[r"
         a-1-3  from <sender@example.test>  47 bytes
         RECIPIENT           STATE   ATTEMPTS  DUE                   LAST_REPLY
         three@example.test  queued  0         2023-11-14T22:13:20Z  -
-        four@example.test   queued  0         2023-11-14T22:13:20Z  -
+        four@example.test   queued  0         2023-11-14T22:13:20Z  450 4.2.0 not now
     "]]
     .assert_eq(&site.run(&["queue", "show", "a-1-3"]).out);
     let shown = site.run(&["queue", "show", "a-1-3", "-o", "json"]).json();
@@ -293,6 +309,20 @@ async fn a_queue_is_listed_shown_and_read_without_touching_it() {
     let summary = site.run(&["queue", "summary", "--node", "a", "-o", "json"]).json();
     let row = &summary["items"][0];
     assert_eq!((&row["messages"], &row["recipients"]), (&Value::from(2), &Value::from(3)));
+    let ages = site.run(&["queue", "summary", "--node", "a", "--by", "destination", "to:two@example.test"]);
+    assert_eq!(ages.code, 0, "{}", ages.err);
+    expect![[r"
+        DESTINATION   RECIPIENTS  5M  10M  20M  40M  80M  160M  320M  640M  1280M  OLDER
+        example.test  1           0   0    0    0    0    0     0     0     0      1
+    "]]
+    .assert_eq(&ages.out);
+    let postqueue =
+        site.run(&["queue", "search", "--node", "a", "to:four@example.test", "-o", "postqueue-json"]);
+    assert_eq!(postqueue.code, 0, "{}", postqueue.err);
+    expect![[r#"
+        {"arrival_time":1700000000,"forced_expire":false,"message_size":47,"queue_id":"a-1-3","queue_name":"active","recipients":[{"address":"three@example.test"},{"address":"four@example.test","delay_reason":"450 4.2.0 not now"}],"sender":"sender@example.test"}
+    "#]].assert_eq(&postqueue.out);
+    assert_eq!(site.run(&["queue", "owner", "-o", "postqueue-json"]).code, 2);
     let owner = site.run(&["queue", "owner", "--node", "a", "-o", "json"]).json();
     assert_eq!(
         (&owner["items"][0]["owner"], &owner["items"][0]["epoch"]),

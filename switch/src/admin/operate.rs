@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use control::switch::{self, OPERATE_MESSAGES_MAX, OPERATE_REASON_BYTES_MAX, Operated};
 use control::{Code, Fault};
-use mail_model::{MessageId, RecipientIndex, WallTime};
+use mail_model::{EnhancedStatus, MessageId, RecipientIndex, Reply, WallTime};
 use queue_format::record::{MessageKey, OperateRecord, RecipientState, Verb};
 use queue_store::{Queue, Refusal};
 
@@ -49,19 +49,18 @@ impl Order {
         let mut shares = Vec::with_capacity(self.messages.len());
         for id in &self.messages {
             let known = id.queue == *queue.id();
-            let record = known.then(|| OperateRecord {
-                message: MessageKey { epoch: id.epoch, sequence: id.sequence },
-                verb: verb(self.verb),
-                recipients: Vec::new(),
-                at: self.at,
-                by: self.by.clone(),
-            });
+            let message = MessageKey { epoch: id.epoch, sequence: id.sequence };
+            let (verb, at, by) = (verb(self.verb), self.at, self.by.clone());
             let (queue, delivery) = (queue.clone(), Arc::clone(delivery));
             // A task each: they share commits, and go on if who asked has gone.
             shares.push(tokio::spawn(async move {
-                match record {
-                    Some(record) => operate(&queue, &delivery, record).await,
-                    None => Ok(Share::Absent),
+                match verb {
+                    _ if !known => Ok(Share::Absent),
+                    None => give_up(&queue, &delivery, message).await,
+                    Some(verb) => {
+                        let record = OperateRecord { message, verb, recipients: Vec::new(), at, by };
+                        operate(&queue, &delivery, record).await
+                    }
                 }
             }));
         }
@@ -136,12 +135,30 @@ async fn operate(
     Ok(Share::Moved(moved))
 }
 
-fn verb(verb: switch::Verb) -> Verb {
+/// Gives one message's recipients up.
+async fn give_up(
+    queue: &Queue,
+    delivery: &OnceLock<Delivery>,
+    message: MessageKey,
+) -> Result<Share, Refusal> {
+    queue.may_act()?;
+    let Some(delivery) = delivery.get() else {
+        return Err(Refusal::NotActive(*queue.state().borrow()));
+    };
+    // RFC 3463 3.8: X.7.0, other security or policy status.
+    let reply =
+        Reply::local(554, EnhancedStatus::new(5, 7, 0), "given up by the operator of the mail system");
+    Ok(delivery.give_up(message, &reply).await?.map_or(Share::Absent, Share::Moved))
+}
+
+/// What the journal calls it; a bounce is an outcome there.
+fn verb(verb: switch::Verb) -> Option<Verb> {
     match verb {
-        switch::Verb::Hold => Verb::Hold,
-        switch::Verb::Release => Verb::Release,
-        switch::Verb::Retry => Verb::Retry,
-        switch::Verb::Delete => Verb::Delete,
+        switch::Verb::Hold => Some(Verb::Hold),
+        switch::Verb::Release => Some(Verb::Release),
+        switch::Verb::Retry => Some(Verb::Retry),
+        switch::Verb::Delete => Some(Verb::Delete),
+        switch::Verb::Bounce => None,
     }
 }
 

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mail_model::{Moment, WallTime};
+use mail_model::{Moment, Reply, WallTime};
 use queue_format::record::{MessageKey, RecipientState};
+use queue_store::Refusal;
 use schedule::{Outcome, Task};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -16,7 +17,7 @@ use super::attempt::Attempt;
 use super::connection::Connection;
 use super::context::{Context, DeliveryParts, Phase};
 use super::destination::Destination;
-use super::plan;
+use super::{give_up, plan};
 use crate::bounce;
 
 /// Messages looked up while the books are locked once.
@@ -66,6 +67,12 @@ impl Delivery {
         }
         drop(schedule);
         self.context.wake.notify_one();
+    }
+
+    /// Gives up what waits of a message, as if it had been refused with `reply`: the sender is told. Recipients in a running
+    /// attempt are left to it. Durable when it returns: how many were given up, `None` if there is no such message.
+    pub async fn give_up(&self, key: MessageKey, reply: &Reply) -> Result<Option<u64>, Refusal> {
+        give_up::give_up(&self.context, key, reply).await
     }
 
     /// Begins nothing new, and waits for what runs. After `grace` connections are dropped before their final dot; what

@@ -8,6 +8,7 @@ mod command_line;
 mod front;
 mod lifecycle;
 mod lmtp;
+mod maildrop;
 mod memory;
 mod operate;
 mod proxied;

@@ -122,3 +122,42 @@ async fn what_is_not_in_the_queue_is_counted_apart_and_a_wrong_order_changes_not
     }
     assert_eq!(standing(&site, &id).map(|(state, _)| state), Some(RecipientState::Held));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_given_up_is_bounced_once_and_a_running_attempt_is_left_to_end() {
+    let slow = Rule::at(Stage::FinalDot).after(Duration::from_secs(2));
+    let sink =
+        Sink::start(SinkOptions { behaviour: Behaviour::with(slow), ..SinkOptions::new(clock()) }).unwrap();
+    let site = Site::new(&Config { next_hop: Some(sink.address()), ..Config::default() });
+    let mut switch = site.start_ready().await;
+    let running = send(&site).await;
+    until("the attempt is durable", || site.inspect().replay.books.open_attempts().count() == 1).await;
+    assert_eq!(operate(&site, Verb::Bounce, &[&running]).await, Operated::default());
+    assert!(sink.wait_for(|tally| tally.deliveries == 1, PATIENCE).await, "{:?}", sink.tally());
+
+    let held = send(&site).await;
+    operate(&site, Verb::Hold, &[&held]).await;
+    assert!(sink.wait_for(|tally| tally.deliveries == 2, PATIENCE).await, "the attempt that ran");
+    let gone: MessageId = "a-1-fff".parse().unwrap();
+    assert_eq!(operate(&site, Verb::Bounce, &[&gone]).await, Operated { absent: 1, ..Operated::default() });
+    switch.signal(Signal::TERM);
+    assert_eq!(switch.ended().await, 0);
+    drop(sink);
+
+    let site = Site::new(&Config::default());
+    let mut switch = site.start_ready().await;
+    let waiting = send(&site).await;
+    until("it was tried", || standing(&site, &waiting).is_some_and(|(_, attempts)| attempts > 0)).await;
+    assert_eq!(operate(&site, Verb::Bounce, &[&waiting]).await, moved(1));
+    until("its bounce is made", || standing(&site, &waiting).is_none()).await;
+    assert_eq!(
+        operate(&site, Verb::Bounce, &[&waiting]).await,
+        Operated { absent: 1, ..Operated::default() }
+    );
+    switch.signal(Signal::TERM);
+    assert_eq!(switch.ended().await, 0);
+    let found = site.inspect();
+    let (totals, balance) = (found.replay.books.totals(), found.replay.books.balance());
+    assert!(balance.holds && found.replay.faults.is_empty(), "{balance:?} {:?}", found.replay.faults);
+    assert_eq!((totals.bounced, totals.generated, totals.queued()), (1, 1, Some(1)));
+}

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::choice::Choice;
 use crate::command::{Context, Failure, say, unclaimed};
 use crate::exit::Exit;
+use crate::filter::Filter;
 use crate::output::{Format, Listing, time};
 use crate::queue::{envelope, state_word, uniform, waiting};
 
@@ -37,16 +38,13 @@ impl Plan {
     /// Reads what `choice` means for `verb`.
     pub(crate) fn make(context: &Context, verb: Verb, choice: &Choice) -> Result<Self, Failure> {
         let mut plan = Self::default();
-        let queues = context.queues();
-        let named: BTreeSet<&MessageId> = choice.ids.iter().collect();
-        plan.absent.extend(named.iter().filter(|id| !queues.contains(&id.queue)).map(|id| (*id).clone()));
-        for queue in queues {
-            let wanted: BTreeSet<&MessageId> = named.iter().filter(|id| id.queue == queue).copied().collect();
-            if choice.all || !wanted.is_empty() {
-                match plan.read(context, verb, choice, &queue, &wanted)? {
-                    Ok(()) => {}
-                    Err(why) => plan.missing.push((queue, why)),
-                }
+        let (filter, queues) = (choice.filter(), context.queues());
+        let unknown = filter.ids().into_iter().filter(|id| !queues.contains(&id.queue));
+        plan.absent.extend(unknown.cloned());
+        for queue in queues.into_iter().filter(|queue| filter.reads(queue)) {
+            match plan.read(context, verb, filter, &queue)? {
+                Ok(()) => {}
+                Err(why) => plan.missing.push((queue, why)),
             }
         }
         Ok(plan)
@@ -56,9 +54,8 @@ impl Plan {
         &mut self,
         context: &Context,
         verb: Verb,
-        choice: &Choice,
+        filter: Filter<'_>,
         queue: &QueueId,
-        wanted: &BTreeSet<&MessageId>,
     ) -> Result<Result<(), String>, Failure> {
         if let Err(why) = is_owned_here(context, queue) {
             return Ok(Err(why));
@@ -71,14 +68,18 @@ impl Plan {
         let now = SystemClock.wall();
         let mut messages: Vec<(MessageKey, &Message)> = books.messages().collect();
         messages.sort_by_key(|(key, message)| (message.received, *key));
-        let mut chosen = Vec::new();
+        let named: BTreeSet<&MessageId> = filter.ids().into_iter().filter(|id| id.queue == *queue).collect();
+        let (mut chosen, mut found) = (Vec::new(), BTreeSet::new());
         for (key, message) in messages {
             let id = MessageId { queue: queue.clone(), epoch: key.epoch, sequence: key.sequence };
-            if !choice.all && !wanted.contains(&id) {
+            if !named.is_empty() && !named.contains(&id) {
                 continue;
             }
+            found.insert(id.clone());
             let envelope = envelope(message)?;
-            if choice.all && !choice.matches(&envelope, message, now, |state| applies(verb, state)) {
+            // Who names a message means it, whether there is something to move or not.
+            let counts = |state: RecipientState| !named.is_empty() || applies(verb, state);
+            if !filter.matches(&id, &envelope, message, now, counts) {
                 continue;
             }
             let live: Vec<_> = message.standings.iter().filter(|s| !s.state.is_final()).collect();
@@ -95,7 +96,7 @@ impl Plan {
             ]);
             chosen.push(id);
         }
-        self.absent.extend(wanted.iter().filter(|id| !chosen.contains(id)).map(|id| (*id).clone()));
+        self.absent.extend(named.into_iter().filter(|id| !found.contains(*id)).cloned());
         self.messages.insert(queue.clone(), chosen);
         Ok(Ok(()))
     }
@@ -155,6 +156,6 @@ fn applies(verb: Verb, state: RecipientState) -> bool {
     match verb {
         Verb::Hold | Verb::Retry => state == RecipientState::Queued,
         Verb::Release => state == RecipientState::Held,
-        Verb::Delete => !state.is_final(),
+        Verb::Bounce | Verb::Delete => !state.is_final(),
     }
 }

@@ -54,8 +54,8 @@ async fn nothing_is_changed_that_was_not_confirmed() {
     for wrong in [
         &["queue", "hold"][..],
         &["queue", "hold", "a-1-3", "--all", "--yes"],
-        &["queue", "hold", "a-1-3", "--to", "@example.test", "--yes"],
-        &["queue", "hold", "--all", "--to", "example.test", "--yes"],
+        &["queue", "hold", "to:example.test", "--yes"],
+        &["queue", "hold", "subject:x", "--yes"],
         &["queue", "delete", "a-1-3", "--yes"],
         &["queue", "delete", "a-1-3", "--yes", "--reason", " "],
     ] {
@@ -87,14 +87,15 @@ async fn filters_choose_and_a_queue_that_cannot_be_reached_is_named() {
     fill(&site.path("spool")).await;
     let orders = serve(&site);
     let chosen = |filters: &[&str]| {
-        let run = site.run(&[&["queue", "retry", "--all", "--yes", "--node", "a"], filters].concat());
+        let run = site.run(&[&["queue", "retry", "--yes", "--node", "a"], filters].concat());
         assert_eq!(run.code, 0, "{}", run.err);
         orders.lock().unwrap().drain(..).flat_map(|(_, ids, _)| ids).collect::<Vec<_>>()
     };
-    assert_eq!(chosen(&["--to", "four@example.test"]), ["a-1-3"]);
-    assert_eq!(chosen(&["--from", "@EXAMPLE.test", "--older-than", "1h", "--state", "queued"]).len(), 2);
-    for none in [&["--to", "@test"][..], &["--from", "<>"], &["--state", "held"], &["--older-than", "9999d"]]
-    {
+    assert_eq!(chosen(&["to:four@example.test"]), ["a-1-3"]);
+    assert_eq!(chosen(&["from:@EXAMPLE.test", "age:>1h", "state:queued", "size:<1MiB"]).len(), 2);
+    assert_eq!(chosen(&["reply~NOT NOW", "node:a"]), ["a-1-3"]);
+    for none in ["to:@test", "from:<>", "state:held", "age:>9999d", "size:>1MiB", "reply~other", "node:b"] {
+        let none = &[none];
         assert!(chosen(none).is_empty(), "{none:?}");
     }
     let run = site.run(&["queue", "retry", "--all", "--yes", "-o", "json"]);

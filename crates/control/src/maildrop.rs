@@ -1,0 +1,238 @@
+//! The maildrop: a directory in which programs of this machine leave mail for its switch, one file a message. The switch picks
+//! it up, now or when it runs again.
+//!
+//! A file is one line of JSON, the [`Letter`], and then the content with CRLF at every line's end. It gets its name when it is
+//! whole and on disk, so nobody sees half of one.
+//!
+//! Anybody may leave a file (the directory's mode is 1733: write, but not list), so what is in one is believed no more than
+//! what a client says; its owner is who the file system says it is.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use mail_model::{Mailbox, ReversePath};
+use serde::{Deserialize, Serialize};
+
+/// The directory under `node.state_dir`.
+const DIRECTORY: &str = "maildrop";
+/// How the name of a whole file ends.
+const WHOLE: &str = "letter";
+/// How the name of a file ends while it is picked up.
+const TAKEN: &str = "taken";
+/// How the name of a file ends that could not be understood.
+const REFUSED: &str = "refused";
+/// The longest first line.
+const LINE_BYTES_MAX: u64 = 1 << 20;
+
+/// The mode of the directory: everybody may leave a file, only its owner may look.
+pub const MODE: u32 = 0o1733;
+
+/// Who a message is from and for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Letter {
+    /// The format, 1.
+    version: u8,
+    /// The reverse-path; empty for the null path.
+    from: String,
+    /// Recipients.
+    to: Vec<String>,
+    /// True if the content has octets above 127.
+    pub eight_bit: bool,
+}
+
+impl Letter {
+    /// A letter.
+    #[must_use]
+    pub fn new(from: &ReversePath, to: &[Mailbox], eight_bit: bool) -> Self {
+        let to = to.iter().map(ToString::to_string).collect();
+        Self { version: 1, from: from.to_string(), to, eight_bit }
+    }
+
+    /// Its addresses. The error is for a person.
+    pub fn addresses(&self) -> Result<(ReversePath, Vec<Mailbox>), String> {
+        let mailbox = |text: &str| Mailbox::parse_stored(text).map_err(|error| format!("'{text}': {error}"));
+        if self.version != 1 {
+            return Err(format!("version {} is not known here", self.version));
+        }
+        let from = match self.from.as_str() {
+            "" => ReversePath::Null,
+            text => ReversePath::Mailbox(mailbox(text)?),
+        };
+        if self.to.is_empty() {
+            return Err("it has no recipient".to_owned());
+        }
+        Ok((from, self.to.iter().map(|text| mailbox(text)).collect::<Result<_, _>>()?))
+    }
+}
+
+/// Where the maildrop of a node is.
+#[must_use]
+pub fn directory(state_dir: &Path) -> PathBuf {
+    state_dir.join(DIRECTORY)
+}
+
+/// Leaves a message, under `name`, which must not be in use. When it returns the message is on disk.
+pub fn leave(directory: &Path, name: &str, letter: &Letter, content: &[u8]) -> io::Result<PathBuf> {
+    let (part, whole) = (directory.join(format!("{name}.part")), directory.join(format!("{name}.{WHOLE}")));
+    // Others may read it, for the switch is another user; they cannot list the directory, and names cannot be guessed.
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&part)?;
+    let mut out = BufWriter::new(file);
+    let written = (|| {
+        serde_json::to_writer(&mut out, letter)?;
+        out.write_all(b"\n")?;
+        out.write_all(content)?;
+        out.flush()?;
+        out.get_ref().sync_all()?;
+        rename(&part, &whole)
+    })();
+    if let Err(error) = written {
+        std::fs::remove_file(&part).ok();
+        return Err(error);
+    }
+    match File::open(directory) {
+        Ok(directory) => directory.sync_all()?,
+        // Who may not list it cannot sync it: the file's own sync has to do.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => out.get_ref().sync_all()?,
+        Err(error) => return Err(error),
+    }
+    Ok(whole)
+}
+
+/// A file in the maildrop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    path: PathBuf,
+    /// It was being picked up when the switch ended: it may be in the queue already.
+    pub in_doubt: bool,
+}
+
+/// What lies in the maildrop, by name.
+pub fn slots(directory: &Path) -> io::Result<Vec<Slot>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        match path.extension().and_then(|end| end.to_str()) {
+            Some(WHOLE) => found.push(Slot { path, in_doubt: false }),
+            Some(TAKEN) => found.push(Slot { path, in_doubt: true }),
+            Some(_) | None => {}
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+/// A message that was left.
+#[derive(Debug)]
+pub struct Left {
+    /// Who it is from and for.
+    pub letter: Letter,
+    /// Whose file it is.
+    pub uid: u32,
+    /// Bytes of content.
+    pub size: u64,
+    /// The content.
+    pub content: BufReader<File>,
+}
+
+impl Slot {
+    /// Its name, for people.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Opens it. Who left it cannot make us read anything but a file of its own.
+    pub fn open(&self) -> io::Result<Left> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0))
+            .open(&self.path)?;
+        let meta = file.metadata()?;
+        if !meta.is_file() || meta.nlink() != 1 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a file of its own"));
+        }
+        let mut content = BufReader::new(file);
+        let mut line = Vec::new();
+        (&mut content).take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
+        let letter: Letter = serde_json::from_slice(&line).map_err(io::Error::from)?;
+        let size = meta.len().saturating_sub(line.len() as u64);
+        Ok(Left { letter, uid: meta.uid(), size, content })
+    }
+
+    /// Marks it: if the switch ends before [`Self::remove`] it is in doubt.
+    pub fn take(&mut self) -> io::Result<()> {
+        self.renamed(TAKEN)
+    }
+
+    /// Takes the mark off: it is not in the queue.
+    pub fn put_back(&mut self) -> io::Result<()> {
+        self.renamed(WHOLE)
+    }
+
+    /// Sets it aside for a person.
+    pub fn refuse(&mut self) -> io::Result<()> {
+        self.renamed(REFUSED)
+    }
+
+    /// It is in the queue.
+    pub fn remove(self) -> io::Result<()> {
+        std::fs::remove_file(&self.path)
+    }
+
+    fn renamed(&mut self, end: &str) -> io::Result<()> {
+        let new = self.path.with_extension(end);
+        rename(&self.path, &new)?;
+        self.path = new;
+        Ok(())
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a maildrop is no queue: what is renamed here was synced, or is a mark"
+)]
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::rename(from, to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter() -> Letter {
+        let mailbox = |text| Mailbox::parse_stored(text).unwrap();
+        Letter::new(&ReversePath::Mailbox(mailbox("me@a.test")), &[mailbox("you@b.test")], false)
+    }
+
+    #[test]
+    fn what_is_left_is_found_whole_and_goes_when_it_is_in_the_queue() {
+        let dir = tempfile::tempdir().unwrap();
+        leave(dir.path(), "1", &letter(), b"Subject: x\r\n\r\ntext\r\n").unwrap();
+        std::fs::write(dir.path().join("2.part"), b"half").unwrap();
+        let mut slots = slots(dir.path()).unwrap();
+        assert_eq!(slots.len(), 1);
+        let mut slot = slots.pop().unwrap();
+        let left = slot.open().unwrap();
+        assert_eq!((left.letter.addresses().unwrap().1.len(), left.size), (1, 20));
+        slot.take().unwrap();
+        let marked = super::slots(dir.path()).unwrap();
+        assert!(marked.iter().all(|slot| slot.in_doubt) && marked.len() == 1);
+        slot.remove().unwrap();
+        assert!(super::slots(dir.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_link_to_another_file_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let secret = dir.path().join("secret");
+        std::fs::write(&secret, b"{}\n").unwrap();
+        std::os::unix::fs::symlink(&secret, dir.path().join("a.letter")).unwrap();
+        std::fs::hard_link(&secret, dir.path().join("b.letter")).unwrap();
+        for slot in slots(dir.path()).unwrap() {
+            assert!(slot.open().is_err(), "{slot:?}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The names `sendmail` and `mailq`.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use control::maildrop;
+use mail_model::ReversePath;
+
+use super::{Run, Site, fill};
+
+/// Runs this program under another name, with something on its standard input.
+fn called(site: &Site, name: &str, arguments: &[&str], input: &str) -> Run {
+    let link = site.path(name);
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_switchctl"), &link).ok();
+    let mut child = Command::new(&link)
+        .arg("-C")
+        .arg(site.path("m.yaml"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Who refuses its arguments reads nothing.
+    child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
+    let output = child.wait_with_output().unwrap();
+    Run {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+#[test]
+fn sendmail_leaves_a_whole_message_while_no_switch_runs() {
+    let site = Site::new();
+    let text = "To: a@x.test, b\nBcc: c@x.test\nSubject: s\n\nline\n.\nnot this\n";
+    let early = called(&site, "sendmail", &["-t"], text);
+    assert_eq!(early.code, 75, "{}", early.err);
+    assert!(early.err.contains("was this node's switch ever started?"), "{}", early.err);
+    let drop = maildrop::directory(&site.path("state"));
+    std::fs::create_dir_all(&drop).unwrap();
+    let run = called(&site, "sendmail", &["-t", "-f", "me@a.test", "-F", "Me", "-odb", "d@x.test"], text);
+    assert_eq!((run.code, run.out.as_str()), (0, ""), "{}", run.err);
+    let slots = maildrop::slots(&drop).unwrap();
+    let mut left = slots.first().unwrap().open().unwrap();
+    let (from, to) = left.letter.addresses().unwrap();
+    assert_eq!(from, ReversePath::Mailbox(mail_model::Mailbox::parse_stored("me@a.test").unwrap()));
+    let to: Vec<String> = to.iter().map(ToString::to_string).collect();
+    assert_eq!((to.len(), to.first().unwrap().as_str()), (4, "d@x.test"));
+    assert!(to.iter().any(|address| address.starts_with("b@")), "{to:?}");
+    let mut content = String::new();
+    std::io::Read::read_to_string(&mut left.content, &mut content).unwrap();
+    assert!(content.contains("From: \"Me\" <me@a.test>\r\n") && !content.contains("c@x.test"), "{content}");
+    assert!(content.ends_with("\r\n\r\nline\r\n"), "{content}");
+    let null = called(&site, "sendmail", &["-i", "-f", "<>", "a@x.test"], text);
+    assert_eq!(null.code, 0, "{}", null.err);
+}
+
+#[test]
+fn sendmail_refuses_with_the_exit_codes_that_its_callers_know() {
+    let site = Site::new();
+    std::fs::create_dir_all(maildrop::directory(&site.path("state"))).unwrap();
+    for (arguments, code) in [
+        (&["-t"][..], 64),
+        (&[], 64),
+        (&["-bx", "a@x.test"], 64),
+        (&["-Z", "a@x.test"], 64),
+        (&["no one@x.test@"], 65),
+        (&["-bs"], 75),
+        (&["-bi"], 0),
+    ] {
+        let run = called(&site, "sendmail", arguments, "Subject: s\n\ntext\n");
+        assert_eq!(run.code, code, "{arguments:?}: {}", run.err);
+        assert!(code == 0 || !run.err.is_empty(), "{arguments:?}");
+    }
+    std::fs::write(site.path("m.yaml"), "nothing: right\n").unwrap();
+    assert_eq!(called(&site, "sendmail", &["a@x.test"], "text\n").code, 78);
+    assert!(maildrop::slots(&maildrop::directory(&site.path("state"))).unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mailq_lists_what_waits_as_it_always_has() {
+    let site = Site::new();
+    fill(&site.path("spool")).await;
+    let run = called(&site, "mailq", &[], "");
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(run.out.starts_with("-Queue ID-") && run.out.contains("(450 4.2.0 not now)"), "{}", run.out);
+    assert!(run.out.ends_with("-- 1 Kbytes in 2 Requests.\n"), "{}", run.out);
+    assert_eq!(called(&site, "sendmail", &["-bp"], "").out, run.out);
+}
