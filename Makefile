@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-.PHONY: help build demo test fmt lint docs clean
+.PHONY: help build demo bench test fmt lint docs clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,6 +12,9 @@ build: ## Build the programs into target/release.
 
 demo: build ## Two nodes, real mail, one killed: is anything lost? Options: make demo DEMO="--fault freeze".
 	$(TARGET)/release/switchctl demo $(DEMO)
+
+bench: build ## How fast is it here, beside Postfix? About 15 minutes; a glance: make bench BENCH=--quick.
+	$(TARGET)/release/switchctl bench --report $(TARGET)/bench $(BENCH)
 
 test: ## Format, lints, all tests. Installs what they need.
 	tests/install-needs.sh

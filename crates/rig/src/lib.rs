@@ -8,6 +8,7 @@
 //! | [`Sink`] | an SMTP server that records each message it takes, obeys a [`Behaviour`], and notes faults of its client |
 //! | [`Balancer`] | forwards TCP to healthy backends, round robin, and cuts sessions of one that dies |
 //! | [`Balance`] | accepted against delivered: what was lost, doubled, damaged |
+//! | [`Flood`], [`Drain`] | a generator and a sink that only count: for measurements |
 //! | [`Dialogue`] | one SMTP connection spoken by hand |
 //!
 //! Time is given by the caller's [`mail_model::Clock`]: with the system clock all moments are comparable with those
@@ -18,6 +19,8 @@ mod books;
 mod client;
 mod content;
 mod dialogue;
+mod drain;
+mod flood;
 mod listen;
 mod pace;
 mod record;
@@ -28,6 +31,8 @@ pub use books::{Balance, Duplicate, Unexpected, UnexpectedReason};
 pub use client::{Load, LoadRun, LoadTally, Patience};
 pub use content::Content;
 pub use dialogue::{Answer, Dialogue, DialogueError};
+pub use drain::Drain;
+pub use flood::{Flood, Flooded};
 pub use pace::Rate;
 pub use record::{Accepted, Delivery, Probe, ProbeTag};
 pub use sink::{Act, Behaviour, Extensions, Rule, Sink, SinkOptions, SinkTally, Stage, Violation};

@@ -13,7 +13,7 @@ use crate::command::{Context, Failure, Outcome, say};
 use crate::exit::Exit;
 use crate::filter::{self, Filter, Term};
 use crate::output::Format;
-use crate::{cluster, config, demo, ha, ledger, operate, queue, route, status};
+use crate::{bench, cluster, config, demo, ha, ledger, operate, queue, route, status};
 
 /// What the help of every verb on messages ends with.
 const VERB_HELP: &str = "\
@@ -72,6 +72,8 @@ enum Noun {
     Config(Config),
     /// Show the main job on this machine: nodes on loopback, real mail, one fails; is anything lost?
     Demo(DemoArguments),
+    /// Measure mailswitch on this machine, beside Postfix where it is installed: accept, relay, drain.
+    Bench(BenchArguments),
     /// Print the version.
     Version,
 }
@@ -239,6 +241,34 @@ struct DemoArguments {
     keep: bool,
 }
 
+#[derive(Debug, Args)]
+struct BenchArguments {
+    /// Short runs of few loads, to see that everything works. Its figures say little.
+    #[arg(long)]
+    quick: bool,
+    /// Runs of each load; the servers take turns. 3, or 1 with --quick, if not said.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=50))]
+    pairs: Option<u8>,
+    /// Seconds of traffic in a run. 5, or 1 with --quick, if not said.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    seconds: Option<u32>,
+    /// Messages of the queue that is filled, held and drained. 20000, or 500 with --quick, if not said.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    held: Option<u32>,
+    /// Only loads with this in their name: relay, "accept, 50 sessions".
+    #[arg(long = "only", value_name = "TEXT")]
+    loads: Option<String>,
+    /// Leave Postfix out.
+    #[arg(long)]
+    alone: bool,
+    /// Where the queues are written; the disk that is measured.
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    dir: PathBuf,
+    /// Write bench.json and bench.svg there.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+}
+
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> Exit {
@@ -264,6 +294,7 @@ fn run(cli: &Cli) -> Outcome {
             Ok(Exit::Ok)
         }
         Noun::Demo(arguments) => run_demo(arguments, cli.output),
+        Noun::Bench(arguments) => run_bench(arguments, cli.output),
         Noun::Config(Config::Check) => config::check(&context()?, &cli.config),
         Noun::Config(Config::Show) => config::show(&context()?),
         Noun::Status { check } => status::run(&context()?, *check),
@@ -319,4 +350,23 @@ fn run_demo(arguments: &DemoArguments, output: Format) -> Outcome {
         keep: arguments.keep,
     })
     .map_err(|error| Failure::new(Exit::DrillFailed, format_args!("{error:#}")))
+}
+
+fn run_bench(arguments: &BenchArguments, output: Format) -> Outcome {
+    let quick = arguments.quick;
+    let or = |value: Option<u32>, long: u32, short: u32| {
+        u64::from(value.unwrap_or(if quick { short } else { long }))
+    };
+    bench::run(&bench::Options {
+        quick,
+        pairs: usize::from(arguments.pairs.unwrap_or(if quick { 1 } else { 3 })),
+        seconds: or(arguments.seconds, 5, 1),
+        held: or(arguments.held, 20_000, 500),
+        only: arguments.loads.clone(),
+        postfix: !arguments.alone,
+        dir: arguments.dir.clone(),
+        report: arguments.report.clone(),
+        json: output != Format::Table,
+    })
+    .map_err(|error| Failure::failed(format_args!("{error:#}")))
 }

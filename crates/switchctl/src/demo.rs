@@ -21,7 +21,7 @@ pub mod leases;
 pub mod links;
 mod options;
 pub mod scene;
-mod screen;
+pub(crate) mod screen;
 pub mod site;
 mod verdict;
 

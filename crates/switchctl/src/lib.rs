@@ -12,7 +12,9 @@
 //! | `cluster`, `config`, `route` | key, members, configuration, routes |
 //! | `output`, `exit` | how answers look, and what the shell sees |
 //! | `demo` | the main job on loopback, with real processes |
+//! | `bench` | how fast it is on this machine, beside Postfix |
 
+mod bench;
 pub mod cli;
 mod cluster;
 mod command;

@@ -185,7 +185,7 @@ impl Site {
             .process_group(0);
         let started = self.launcher.spawn(command).await;
         let child = started.with_context(|| format!("start {program} of node {}", node.id))?;
-        Ok(ProcessGroup { child, log })
+        Ok(ProcessGroup::new(child, log))
     }
 
     fn log(&self, node: &NodePlan, program: &str) -> PathBuf {
@@ -286,6 +286,11 @@ pub struct ProcessGroup {
 }
 
 impl ProcessGroup {
+    /// The group of `child`, which leads it.
+    pub(crate) fn new(child: Child, log: PathBuf) -> Self {
+        Self { child, log }
+    }
+
     /// Sends `signal` to the group. A group that is gone already is fine.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let group = Pid::from_raw(i32::try_from(self.child.pid()).context("process id")?);
