@@ -20,7 +20,7 @@ pub struct Loaded {
     /// What it says.
     pub settings: Settings,
     /// The files it was read from, in order.
-    pub files: Vec<PathBuf>,
+    pub sources: Vec<Source>,
 }
 
 /// Why there is no configuration. Shown with all faults, one a line.
@@ -96,7 +96,7 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigurationError> {
     let hostname = rustix::system::uname().nodename().to_str().ok().map(str::to_owned);
     let settings =
         settings::parse(&sources, &Environment { hostname }).map_err(ConfigurationError::Faults)?;
-    Ok(Loaded { settings, files: sources.into_iter().map(|source| source.path).collect() })
+    Ok(Loaded { settings, sources })
 }
 
 /// The directories to watch for a changed configuration: editors replace a file, so its directory tells. Those that
@@ -156,7 +156,8 @@ routes: [ { match: \"*\", next_hop: \"127.0.0.1:2526\" } ]
         assert_eq!(loaded.settings.limits.hops, 20);
         assert_eq!(loaded.settings.limits.session.limits.recipients, 200);
         assert_eq!(loaded.settings.node.state_dir, site.path().join("state/a"));
-        assert_eq!(loaded.files, [path.clone(), more.join("10.yaml"), more.join("20.yaml")]);
+        let files: Vec<_> = loaded.sources.iter().map(|source| source.path.clone()).collect();
+        assert_eq!(files, [path.clone(), more.join("10.yaml"), more.join("20.yaml")]);
         assert_eq!(watch(&path), [site.path().to_owned(), more]);
     }
 

@@ -1,4 +1,4 @@
-//! Every key there is: its form, its default, what it means. The reference page, the check for unknown keys and the
+//! Every key there is: its form, its default, what it means. The reference page (`explain`), the check for unknown keys and the
 //! suggestions for mistyped ones all come from this table.
 
 use crate::tree::{Node, Value};
@@ -421,54 +421,6 @@ fn distance(a: &str, b: &str) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
-/// The reference page of all settings, in Markdown. `docs/SETTINGS.md` is this text.
-#[must_use]
-pub fn reference() -> String {
-    let mut page = String::from(HEAD);
-    let mut section = "";
-    for key in KEYS {
-        let top = key.path.split(['.', '[']).next().unwrap_or_default();
-        if top != section {
-            section = top;
-            page.push_str("\n## ");
-            page.push_str(section);
-            page.push_str("\n\n| key | form | default | meaning |\n|---|---|---|---|\n");
-        }
-        let default = match key.default {
-            Unset::Required => "required".to_owned(),
-            Unset::Value(value) => format!("`{value}`"),
-            Unset::Words(words) => words.to_owned(),
-        };
-        let row = format!("| `{}` | {} | {default} | {} |\n", key.path, key.form, key.text);
-        page.push_str(&row);
-    }
-    page
-}
-
-const HEAD: &str = "\
-# Settings
-
-One file in YAML, `/etc/mailswitch/mailswitch.yaml`, for all programs; each takes `--config FILE`. Files `conf.d/*.yaml`
-beside it are read after it, in the order of their names: maps are merged, everything else replaces what came before.
-
-Unknown keys are refused. Durations and sizes have units (`300ms` `2s` `5m` `1h` `5d`; `64KiB` `10MiB` `1GiB`, or `kB` `MB`
-`GB`). A relative path starts from the directory of the file that it stands in. Everything has a default, but for names and
-addresses. A faulty configuration is refused as a whole, with every fault at once: `file:line:column: key: what is wrong, what to
-do`. `switchctl config check` looks without starting anything.
-
-The smallest file of a node that stands alone:
-
-```yaml
-cluster: { id: demo }
-node: { id: a }
-listeners: [ { address: 127.0.0.1:2525 } ]
-relay: { trusted_networks: [ 127.0.0.1/32 ] }
-routes: [ { match: \"*\", next_hop: \"10.0.0.1\" } ]
-```
-
-`[]` in a key stands for every item of a list. This page is made from the program's own table of keys, and a test keeps it so.
-";
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -486,11 +438,5 @@ mod tests {
             assert!(matches!(shape(key.path), Shape::Leaf), "{}", key.path);
             assert_eq!(KEYS.iter().filter(|other| other.path == key.path).count(), 1, "{}", key.path);
         }
-    }
-
-    #[test]
-    fn docs_settings_md_is_the_table_of_keys() {
-        let page = reference();
-        expect_test::expect_file!["../../../docs/SETTINGS.md"].assert_eq(&page);
     }
 }

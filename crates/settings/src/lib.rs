@@ -5,9 +5,11 @@
 //! hands over the texts.
 //!
 //! `tree` is what is written, each value with its place; `keys` is the table of all keys there are; `reader` takes typed
-//! values out of the tree and notes what is wrong; `check` makes [`Settings`] of them and knows the rules between keys.
+//! values out of the tree and notes what is wrong; `check` makes [`Settings`] of them and knows the rules between keys;
+//! `explain` says what a key is and where it is written.
 
 mod check;
+mod explain;
 mod fault;
 mod keys;
 mod locate;
@@ -17,8 +19,9 @@ mod source;
 mod tree;
 mod units;
 
+pub use explain::{Change, Explained, Scope, Written, explain, reference};
 pub use fault::Fault;
-pub use keys::reference;
+
 pub use model::{
     ClusterSettings, Launcher, LimitSettings, ListenerSettings, NodeSettings, PeerSettings, QueueSettings,
     Settings, Storage, TlsFiles, TlsMode,

@@ -209,7 +209,7 @@ retry: { first: 2h, max: 1h }
 launcher: systemd
 window: 3s
 "#,
-        &expect![[r#"
+        &expect![[r"
             /etc/m.yaml:2:1: cluster.key_file: missing, and nodes prove themselves by it; write 'key_file: cluster.key' and run 'switchctl cluster keygen'
             /etc/m.yaml:3:7: cluster.id: 'Demo' is not a cluster's name: use 1 to 32 of a-z, 0-9 and '-', with a letter or digit at both ends
             /etc/m.yaml:6:13: cluster.nodes[1].id: node 'a' is listed twice; give every node its own name
@@ -242,7 +242,7 @@ window: 3s
             /etc/m.yaml:31:17: limits.message_size: too small; write 64KiB or more
             /etc/m.yaml:32:17: retry.first: longer than retry.max (1h); keep first <= max <= lifetime
             /etc/m.yaml:33:11: launcher: 'systemd' is not built yet; write 'exec', which starts a secondary as heartbeatd's child
-            /etc/m.yaml:34:1: window: unknown key 'window' here; did you mean 'cluster.takeover.window'?"#]],
+            /etc/m.yaml:34:1: window: unknown key 'window' here; did you mean 'cluster.takeover.window'?"]],
     );
 }
 

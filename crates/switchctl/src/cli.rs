@@ -217,6 +217,19 @@ enum Config {
     Check,
     /// Print what the programs make of the configuration.
     Show,
+    /// What a key means, its scope, whether a change needs a restart, and where it is written.
+    Explain {
+        /// For example `retry.first`, or `cluster.takeover` for all below; every key if not said.
+        #[arg(default_value = "")]
+        key: String,
+    },
+    /// Where the configuration differs from another file.
+    Diff {
+        /// The other file.
+        other: PathBuf,
+    },
+    /// Print a JSON Schema of the configuration, for editors.
+    Schema,
 }
 
 #[derive(Debug, Args)]
@@ -297,6 +310,9 @@ fn run(cli: &Cli) -> Outcome {
         Noun::Bench(arguments) => run_bench(arguments, cli.output),
         Noun::Config(Config::Check) => config::check(&context()?, &cli.config),
         Noun::Config(Config::Show) => config::show(&context()?),
+        Noun::Config(Config::Explain { key }) => config::explain(&cli.config, cli.output, key),
+        Noun::Config(Config::Diff { other }) => config::diff(&context()?, other),
+        Noun::Config(Config::Schema) => config::schema(),
         Noun::Status { check } => status::run(&context()?, *check),
         Noun::Ha(verb) => run_ha(&context()?, verb),
         Noun::Cluster(Cluster::Members) => cluster::members(&context()?),

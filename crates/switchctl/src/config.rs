@@ -1,5 +1,8 @@
 //! The configuration as the programs read it.
 
+mod keys;
+mod schema;
+
 use std::path::Path;
 
 use serde_json::json;
@@ -8,6 +11,9 @@ use settings::{Launcher, Settings, Storage, TlsMode};
 use crate::command::{Context, Outcome, say};
 use crate::exit::Exit;
 use crate::output::Listing;
+
+pub(crate) use self::keys::explain;
+pub(crate) use self::schema::schema;
 
 /// Says that the configuration is right: a wrong one never gets here.
 pub(crate) fn check(context: &Context, file: &Path) -> Outcome {
@@ -28,6 +34,26 @@ pub(crate) fn show(context: &Context) -> Outcome {
     let mut listing = Listing::new("mailswitch.config.show/1", &["key", "value"]);
     for (key, value) in rows(&context.settings) {
         listing.row(vec![json!(key), json!(value)]);
+    }
+    context.show(&listing)
+}
+
+/// Where this configuration and another differ, every default filled in.
+pub(crate) fn diff(context: &Context, other: &Path) -> Outcome {
+    let other = Context::load(other, context.format, None)?;
+    let (ours, theirs) = (rows(&context.settings), rows(&other.settings));
+    let mut listing = Listing::new("mailswitch.config.diff/1", &["key", "this", "other"]);
+    let value = |rows: &[(String, String)], key: &str| {
+        rows.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone())
+    };
+    for (key, this) in &ours {
+        let that = value(&theirs, key);
+        if that.as_ref() != Some(this) {
+            listing.row(vec![json!(key), json!(this), json!(that)]);
+        }
+    }
+    for (key, that) in theirs.iter().filter(|(key, _)| value(&ours, key).is_none()) {
+        listing.row(vec![json!(key), json!(null), json!(that)]);
     }
     context.show(&listing)
 }

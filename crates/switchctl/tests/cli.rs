@@ -205,6 +205,26 @@ fn every_fault_of_a_configuration_is_told_at_once_and_ends_with_2() {
 }
 
 #[test]
+fn a_key_is_explained_and_two_configurations_are_compared() {
+    let site = Site::new();
+    let run = site.run(&["config", "explain", "routes[0].next_hop"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    for wanted in ["scope:   cluster", "after a reload", "10.0.0.1 at ", "m.yaml:12:"] {
+        assert!(run.out.contains(wanted), "{wanted}: {}", run.out);
+    }
+    assert_eq!(site.run(&["config", "explain", "routes.nowhere"]).code, 7);
+    let all = site.run(&["config", "explain", "-o", "json"]).json();
+    assert_eq!(all["schema"], "mailswitch.config.keys/1");
+    let text = std::fs::read_to_string(site.path("m.yaml")).unwrap();
+    std::fs::write(site.path("other.yaml"), format!("{text}retry: {{ max: 2h }}\n")).unwrap();
+    let other = site.path("other.yaml");
+    let diff = site.run(&["config", "diff", other.to_str().unwrap(), "-o", "tsv"]);
+    assert!(diff.out.contains("retry.max\t1h\t2h\n"), "{}", diff.out);
+    let schema = site.run(&["config", "schema"]).json();
+    assert!(schema["properties"]["listeners"]["items"]["properties"]["address"].is_object());
+}
+
+#[test]
 fn a_configuration_that_is_not_there_is_told_with_a_remedy() {
     let site = Site::new();
     std::fs::remove_file(site.path("m.yaml")).unwrap();
