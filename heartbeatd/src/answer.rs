@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster::takeover::Refused;
+use cluster::takeover::{OwnLease, Refused, State};
 use control::heartbeatd::{Answer, HeartbeatdStatus, PathStatus, PeerStatus, QueueStatus, Request};
 use control::{Code, Fault};
 use mail_model::{NodeId, QueueId};
@@ -131,8 +131,26 @@ impl Node {
             peers: peers.collect(),
             queues: queues.collect(),
             protection: self.protection(&self.view().peers),
+            unfit: self.unfit(),
             paused_until: self.pause.map(|(_, until)| until),
         }
+    }
+
+    /// Why this node could take no queue over now; empty if it could.
+    pub(crate) fn unfit(&self) -> Vec<String> {
+        let view = self.view();
+        let launches_fail = self.queues.values().any(|watched| {
+            watched.machine.state() == State::Ineligible(cluster::takeover::Ineligible::LaunchFails)
+        });
+        let reasons = [
+            (view.peers.is_empty(), "stand-alone: there is no other node"),
+            (view.draining, "this node is being stopped"),
+            (view.paused_until.is_some(), "takeovers by this node are paused"),
+            (view.own == OwnLease::Stale, "the lease of the own primary is or was late: the storage stalls"),
+            (!view.room, "there is no room for one more queue"),
+            (launches_fail, "secondaries were started again and again, and they ended"),
+        ];
+        reasons.into_iter().filter(|(holds, _)| *holds).map(|(_, why)| why.to_owned()).collect()
     }
 }
 

@@ -11,6 +11,7 @@
 //! | `own` | the own primary, asked |
 //! | `records` | decisions with their evidence |
 //! | `admin`, `agent` | the control socket, and HAProxy's agent-check |
+//! | `monitor`, `metrics` | HTTP for monitorings, and what they are told |
 //! | `plan` | what is needed of the configuration |
 //!
 //! It never touches mail, and is no part of the safety of the protocol: without it mail flows on, unprotected.
@@ -21,6 +22,8 @@ mod answer;
 mod cli;
 mod launch;
 mod link;
+mod metrics;
+mod monitor;
 mod node;
 mod observe;
 mod own;

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::launch::{Children, Ended, Task};
 use crate::link::{Link, Report};
+use crate::metrics::Counts;
 use crate::observe::{self, Observer, Reading, Seen};
 use crate::own::{OwnSwitch, Standing};
 use crate::plan::Plan;
@@ -49,6 +50,8 @@ pub(crate) struct Node {
     pub(crate) queues: BTreeMap<QueueId, Watched>,
     pub(crate) pause: Option<(Moment, WallTime)>,
     pub(crate) draining: bool,
+    /// What was decided so far.
+    pub(crate) counts: Counts,
     /// The wall clock at the start: grows with each.
     pub(crate) incarnation: u64,
     own: OwnWatch,
@@ -108,6 +111,7 @@ impl Node {
             queues,
             pause: until.map(|until| (now + until.since(wall), until)),
             draining: false,
+            counts: Counts::default(),
             incarnation: wall.0,
             own: OwnWatch::default(),
             restart: Restart::default(),
@@ -289,7 +293,8 @@ impl Node {
         }
     }
 
-    fn record(&self, decision: &Decision) {
+    fn record(&mut self, decision: &Decision) {
+        self.counts.decided(self.clock.now(), decision);
         let Decision { queue, verdict, rule, text, state, evidence } = decision;
         let epoch = evidence.epoch.0;
         if *verdict == Verdict::Alarm {

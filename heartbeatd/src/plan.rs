@@ -36,6 +36,8 @@ pub(crate) struct Plan {
     pub(crate) spool: PathBuf,
     pub(crate) promoted: bool,
     pub(crate) agent: Option<SocketAddr>,
+    /// Where probes and Prometheus are answered.
+    pub(crate) monitor: Option<SocketAddr>,
     /// The program that runs a queue.
     pub(crate) switch: PathBuf,
 }
@@ -81,6 +83,7 @@ impl Plan {
                 Storage::Shared => false,
             },
             agent: settings.agent,
+            monitor: settings.monitor,
             switch: program.with_file_name("switch"),
         })
     }

@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::node::{Inputs, Node};
 use crate::plan::Plan;
-use crate::{admin, agent};
+use crate::{admin, agent, monitor};
 
 /// How often machines hear that time passed. Bounds how late a stagger or a hold ends.
 const TICK: Duration = Duration::from_millis(50);
@@ -32,6 +32,7 @@ pub(crate) async fn run(config: &Path, settings: &Settings) -> Result<()> {
     if let Some(address) = agent {
         agent::serve(address, node.own_switch.clone()).await?;
     }
+    let mut asked = monitor::serve(&node.plan, &node.children).await?;
     tracing::info!(
         event = "heartbeatd.started",
         node = %node.plan.me,
@@ -57,6 +58,7 @@ pub(crate) async fn run(config: &Path, settings: &Settings) -> Result<()> {
                 Signal::Dump => dump(&node),
             },
             ask = asks.recv() => if let Some(ask) = ask { node.answer(ask).await },
+            Some(ask) = asked.recv() => ask.answer(&node),
             _ = statuses.tick() => notify::status(&node.protection(&node.view().peers)),
             () = work(&mut node, &mut inputs, &mut ticks) => watchdog.feed(node.clock.now()),
         }

@@ -3,6 +3,8 @@
 #![cfg(test)]
 
 mod common;
+#[path = "process/monitor.rs"]
+mod monitor;
 
 use std::net::UdpSocket;
 use std::sync::Arc;

@@ -83,6 +83,19 @@ pub struct Balance {
     pub holds: bool,
 }
 
+/// Recipients that are not final, counted one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// They wait for an attempt, or one runs.
+    pub queued: u64,
+    /// Set aside by an operator.
+    pub held: u64,
+    /// They failed, and their sender is owed a bounce.
+    pub owed: u64,
+    /// When the oldest live message was accepted.
+    pub oldest: Option<WallTime>,
+}
+
 /// The state of a queue.
 #[derive(Debug, Clone)]
 pub struct Books {
@@ -500,6 +513,24 @@ impl Books {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.clean
+    }
+
+    /// Counts what is there. Walks all messages.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for message in self.messages.values() {
+            tally.oldest = Some(tally.oldest.map_or(message.received, |oldest| oldest.min(message.received)));
+            for standing in &message.standings {
+                match standing.state {
+                    RecipientState::Queued => tally.queued += 1,
+                    RecipientState::Held => tally.held += 1,
+                    RecipientState::Owed(_) => tally.owed += 1,
+                    RecipientState::Delivered | RecipientState::Failed(_) | RecipientState::Deleted => {}
+                }
+            }
+        }
+        tally
     }
 
     /// The proof: the sums against a count of what is there.

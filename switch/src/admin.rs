@@ -1,5 +1,6 @@
 //! What heartbeatd and operators ask over the control socket, and the answers.
 
+mod metrics;
 mod operate;
 
 use std::sync::{Arc, OnceLock};
@@ -19,6 +20,7 @@ use crate::health::Report;
 use crate::intake::Intake;
 use crate::readiness::Gate;
 use crate::reload::Reloader;
+use crate::tls::LiveTls;
 
 /// An order to give the queue up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub(crate) struct Admin {
     pub(crate) counters: Arc<Counters>,
     /// Whether new mail is taken.
     pub(crate) gate: Arc<Gate>,
+    /// The certificates in use.
+    pub(crate) tls: LiveTls,
     /// The sessions; a secondary has none.
     pub(crate) intake: Option<Intake>,
     /// Reads the configuration again.
@@ -75,6 +79,7 @@ impl Admin {
                     Err(_) => Err(Fault::failed("the reload did not end; ask again")),
                 }
             }
+            Request::Metrics => Ok(Answer::Metrics { page: self.metrics() }),
             Request::Operate { verb, messages, reason } => {
                 let order = operate::Order { verb, messages, by: reason, at: self.clock.wall() };
                 order.carry_out(&self.queue, &self.delivery).await.map(Answer::Operated)

@@ -34,3 +34,4 @@ mod wire;
 
 pub use context::DeliveryParts;
 pub use dispatcher::Delivery;
+pub(crate) use dispatcher::{DeliveryFigures, Line};

@@ -95,7 +95,7 @@ impl Intake {
         let client_max = if balancer { usize::MAX } else { settings.limits.connections_per_client };
         let place = match self.admission.enter(visitor.client, settings.limits.connections, client_max) {
             Ok(place) => place,
-            Err(crowded) => return turn_away(&stream, visitor.client, crowded, door),
+            Err(crowded) => return turn_away(&stream, visitor.client, crowded, door, &self.parts),
         };
         let parts = Arc::clone(&self.parts);
         tokio::spawn(async move {
@@ -107,6 +107,9 @@ impl Intake {
             } else {
                 (visitor, place)
             };
+            if !visitor.unnamed {
+                parts.counters.sessions.add(1);
+            }
             Conversation::new(stream, visitor, place, parts, door).run().await;
         });
     }
@@ -135,7 +138,7 @@ async fn introduced(
             let client_max = parts.settings.load().limits.connections_per_client;
             let client_max = if visitor.unnamed { usize::MAX } else { client_max };
             if let Err(crowded) = place.move_to(visitor.client, client_max) {
-                turn_away(stream, visitor.client, crowded, door);
+                turn_away(stream, visitor.client, crowded, door, parts);
                 return None;
             }
             Some((visitor, place))
@@ -146,17 +149,20 @@ async fn introduced(
             None
         }
         Err(error @ (Nameless::Fault(_) | Nameless::TimedOut)) => {
+            parts.counters.refusals.add(["connection", "proxy"], 1);
             tracing::warn!(event = "proxy.refused", %balancer, %error);
             None
         }
     }
 }
 
-fn turn_away(stream: &TcpStream, client: IpAddr, crowded: Crowded, door: Door) {
+fn turn_away(stream: &TcpStream, client: IpAddr, crowded: Crowded, door: Door, parts: &Parts) {
     let (scope, line) = match crowded {
         Crowded::All => ("all", &b"421 4.3.2 too many connections, try again later\r\n"[..]),
         Crowded::Client => ("client", &b"421 4.7.0 too many connections from you, try again later\r\n"[..]),
     };
+    let reason = if scope == "all" { "limit_all" } else { "limit_client" };
+    parts.counters.refusals.add(["connection", reason], 1);
     // A fresh socket has room for a line, so nothing is waited for and no task is spent on it. A client that
     // expects TLS would not understand it.
     let told = door.mode == TlsMode::StartTls && SockRef::from(stream).send(line).is_ok();

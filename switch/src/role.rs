@@ -106,6 +106,7 @@ pub(crate) async fn run(start: Start) -> Result<u8> {
         clock,
         counters,
         gate: Arc::clone(&gate),
+        tls: Arc::clone(&tls),
         intake: intake.clone(),
         reloader: Arc::clone(&reloader),
         orders,
@@ -195,7 +196,16 @@ impl Doors {
             let listener =
                 tokio::net::TcpListener::from_std(listener).context("cannot serve health probes")?;
             let asked = Arc::clone(admin);
-            tokio::spawn(health::serve(listener, Arc::new(move || asked.report())));
+            let measured = Arc::clone(admin);
+            let heartbeatd = control::paths::heartbeatd(&admin.settings.load().node.state_dir);
+            tokio::spawn(health::serve(
+                listener,
+                health::Sources {
+                    report: Arc::new(move || asked.report()),
+                    metrics: Arc::new(move || measured.metrics()),
+                    heartbeatd,
+                },
+            ));
         }
         if let Some(intake) = intake {
             for (listener, door) in self.smtp {

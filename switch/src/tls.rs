@@ -38,6 +38,16 @@ pub struct Tls {
     /// One for each listener, in their order; none for a listener without a certificate.
     listeners: Vec<Option<Arc<ServerConfig>>>,
     outward: Outward,
+    expiries: Vec<Expiry>,
+}
+
+/// When the certificate of a listener ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Expiry {
+    /// The listener's address.
+    pub(crate) listener: String,
+    /// Seconds since 1970.
+    pub(crate) not_after: u64,
 }
 
 impl Tls {
@@ -49,15 +59,23 @@ impl Tls {
             Role::Primary => settings.listeners.as_slice(),
             Role::Secondary => &[],
         };
+        let mut expiries = Vec::new();
         let listeners = listeners.iter().enumerate();
-        let listeners = listeners.map(|(index, listener)| inward(index, listener, &mut faults)).collect();
+        let listeners =
+            listeners.map(|(index, listener)| inward(index, listener, &mut expiries, &mut faults));
+        let listeners = listeners.collect();
         let outward = Outward::load(&settings.routes, &mut faults);
-        if faults.is_empty() { Ok(Self { listeners, outward }) } else { Err(faults) }
+        if faults.is_empty() { Ok(Self { listeners, outward, expiries }) } else { Err(faults) }
     }
 
     /// What the listener at this place shows.
     pub(crate) fn listener(&self, index: usize) -> Option<Arc<ServerConfig>> {
         self.listeners.get(index).cloned().flatten()
+    }
+
+    /// When the certificates of listeners end.
+    pub(crate) fn expiries(&self) -> &[Expiry] {
+        &self.expiries
     }
 
     /// How next hops are spoken to.
@@ -69,6 +87,7 @@ impl Tls {
 fn inward(
     index: usize,
     listener: &ListenerSettings,
+    expiries: &mut Vec<Expiry>,
     faults: &mut Vec<TlsFault>,
 ) -> Option<Arc<ServerConfig>> {
     let tls = listener.tls.as_ref()?;
@@ -77,6 +96,9 @@ fn inward(
     let key = files::private_key(&tls.key, &at("key"));
     match (chain, key) {
         (Ok(chain), Ok(key)) => {
+            let ends = chain.first().and_then(files::not_after);
+            expiries
+                .extend(ends.map(|not_after| Expiry { listener: listener.address.to_string(), not_after }));
             let config = ServerConfig::builder_with_provider(provider());
             let config = config.with_safe_default_protocol_versions();
             let config = config.and_then(|config| config.with_no_client_auth().with_single_cert(chain, key));

@@ -10,6 +10,7 @@ pub mod floors;
 pub mod leftovers;
 pub mod lengths;
 pub mod links;
+pub mod metrics;
 pub mod paths;
 pub mod purity;
 pub mod source;

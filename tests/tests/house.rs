@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use tests::house::tree::Tree;
-use tests::house::{circles, dependencies, events, floors, leftovers, lengths, links, purity};
+use tests::house::{circles, dependencies, events, floors, leftovers, lengths, links, metrics, purity};
 
 fn tree() -> Result<Tree> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -66,4 +66,9 @@ fn nothing_is_left_over_from_writing() -> Result<()> {
 #[test]
 fn every_log_event_is_listed_and_every_listed_one_exists() -> Result<()> {
     hold(events::check)
+}
+
+#[test]
+fn every_metric_is_listed_and_every_listed_one_exists() -> Result<()> {
+    hold(metrics::check)
 }

@@ -76,6 +76,9 @@ pub struct HeartbeatdStatus {
     pub queues: Vec<QueueStatus>,
     /// In a word, how well mail is protected now, and why if not well.
     pub protection: String,
+    /// Why this node could take no queue over now; empty if it could.
+    #[serde(default)]
+    pub unfit: Vec<String>,
     /// End of a pause, if there is one.
     pub paused_until: Option<WallTime>,
 }

@@ -27,6 +27,8 @@ pub enum Request {
     Reload,
     /// Its state, and whether it takes new mail. Cheap: heartbeatd asks several times a second. Answer: [`Answer::Ready`].
     Ready,
+    /// What it counted and how it stands, for Prometheus. Answer: [`Answer::Metrics`].
+    Metrics,
     /// Carry an operator's verb out on every recipient of these messages that it applies to. Durable when it is
     /// answered. Answer: [`Answer::Operated`].
     Operate {
@@ -85,6 +87,11 @@ pub enum Answer {
     },
     /// Carried out on so many.
     Operated(Operated),
+    /// What is counted.
+    Metrics {
+        /// In Prometheus' text format.
+        page: String,
+    },
 }
 
 /// What became of a [`Request::Operate`].

@@ -1,4 +1,4 @@
-//! What every daemon needs of the operating system: clock, identity, signals, logs, child processes, limits.
+//! What every daemon needs of the operating system: clock, identity, signals, logs, metrics text, child processes, limits.
 //!
 //! Each module is a thin shell over one kernel or systemd interface. Nothing here knows mail, queues or the cluster.
 
@@ -8,6 +8,7 @@ pub mod exit;
 pub mod identity;
 pub mod limits;
 pub mod logging;
+pub mod metrics;
 pub mod notify;
 pub mod process;
 pub mod signals;

@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::appender::{AppendError, Appender, Draft, Written};
 use crate::clean::{self, Cleaner, Step};
 use crate::effect;
+use crate::metrics::CommitMetrics;
 use crate::point::crash_point;
 use crate::uploads::Uploads;
 
@@ -61,6 +62,8 @@ pub(crate) struct Pulse {
     pub(crate) committed: Mutex<(SegmentId, u64)>,
     /// Durations of the newest commits, µs, a ring.
     recent: Mutex<Vec<u32>>,
+    /// All commits of this instance.
+    pub(crate) commits: CommitMetrics,
 }
 
 /// Commits whose durations are remembered.
@@ -74,6 +77,7 @@ impl Pulse {
     fn done(&self, records: usize, took: Duration) {
         let batches = self.batches.fetch_add(1, Ordering::Relaxed);
         self.records.fetch_add(records as u64, Ordering::Relaxed);
+        self.commits.done(records, took);
         let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
         let mut recent = self.recent.lock();
         if recent.len() < RECENT_MAX {

@@ -13,6 +13,7 @@
 //! | `clean` | segments leave, oldest first |
 //! | `content` | message bytes back from disk, checked |
 //! | `inspect` | a queue read without owning it |
+//! | `metrics`, `figures` | what a monitoring is told |
 //! | `observe` | a lease read by who watches it |
 //! | `point` | where a test may end the process |
 //! | `files`, `lock` | the files of a queue directory |
@@ -23,11 +24,13 @@ mod appender;
 mod clean;
 mod content;
 mod effect;
+mod figures;
 mod files;
 mod fitness;
 pub mod inspect;
 mod journal;
 mod lock;
+mod metrics;
 pub mod observe;
 mod owner;
 mod point;
@@ -39,6 +42,8 @@ mod uploads;
 
 pub use appender::AppendError;
 pub use content::{ContentError, ContentReader};
+pub use figures::Figures;
+pub use metrics::Recovery;
 pub use point::CRASH_POINTS;
 pub use queue::{Queue, QueueStatus, Refusal, Silence};
 pub use shared::{OpenError, QueueOptions};

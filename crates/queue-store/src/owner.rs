@@ -23,6 +23,7 @@ use crate::effect;
 use crate::files::{ClaimResult, QueueFiles};
 use crate::journal::Journal;
 use crate::lock::Lock;
+use crate::metrics::Recovery;
 use crate::point::crash_point;
 use crate::renew::Renewer;
 use crate::shared::{Command, OpenError, QueueOptions, Shared, Work};
@@ -83,6 +84,7 @@ impl Owner {
             let mut actions = Vec::new();
             self.machine.step(self.shared.options.clock.now(), &event, &mut actions);
             let state = self.machine.state();
+            self.shared.course.lock().enter(state, self.shared.options.clock.now());
             // Whoever sees FENCED must see it before anything else happens; whoever sees RELEASED may open the queue anew.
             let told_last = matches!(state, State::Released | State::GaveUp);
             if !told_last {
@@ -281,7 +283,7 @@ impl Owner {
     fn open_for_work(&self, replay: Replay) -> Result<(), AppendError> {
         let shared = &self.shared;
         let options = &shared.options;
-        report(options, self.machine.epoch(), &replay);
+        shared.course.lock().recovery = Some(report(options, self.machine.epoch(), &replay));
         let doubtful: Vec<Doubt> = replay.books.open_attempts().cloned().collect();
         let sizes = segment_sizes(&shared.files, &replay).map_err(crate::appender::sick)?;
         let identity = Identity {
@@ -402,7 +404,7 @@ fn segment_sizes(files: &QueueFiles, replay: &Replay) -> io::Result<BTreeMap<Seg
     Ok(sizes)
 }
 
-fn report(options: &QueueOptions, epoch: Epoch, replay: &Replay) {
+fn report(options: &QueueOptions, epoch: Epoch, replay: &Replay) -> Recovery {
     let queue = &options.queue;
     for fault in &replay.faults {
         tracing::error!(event = "queue.fault", %queue, %fault);
@@ -410,6 +412,8 @@ fn report(options: &QueueOptions, epoch: Epoch, replay: &Replay) {
     let in_doubt = replay.books.open_attempts().count();
     let messages = replay.books.len();
     let previous = Epoch(epoch.0.saturating_sub(1));
+    let unreplied = replay.books.unreplied(previous);
+    let faults = replay.faults.len();
     tracing::info!(
         event = "queue.recovered",
         %queue,
@@ -417,7 +421,14 @@ fn report(options: &QueueOptions, epoch: Epoch, replay: &Replay) {
         in_doubt,
         late_frames = replay.late_frames,
         torn = replay.torn,
-        unreplied = replay.books.unreplied(previous),
-        faults = replay.faults.len(),
+        unreplied,
+        faults,
     );
+    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    Recovery {
+        in_doubt: count(in_doubt),
+        late_frames: replay.late_frames,
+        unreplied: count(unreplied),
+        faults: count(faults),
+    }
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use cluster::instance::State;
 use mail_model::{AttemptNumber, Epoch, MessageId, Moment, QueueId, RecipientIndex, Role, WallTime};
 use parking_lot::RwLock;
+use prometheus_client::registry::Registry;
 use queue_format::books::Books;
 use queue_format::record::{
     AttemptRecord, ChunkRef, MessageKey, MessageRecord, OperateRecord, OutcomeRecord, Record,
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::appender::{AppendError, Draft};
 use crate::content::ContentReader;
+use crate::figures::Figures;
 use crate::files::QueueFiles;
 use crate::fitness;
 use crate::lock::Lock;
@@ -119,6 +121,8 @@ impl Queue {
             renewed: AtomicU64::new(0),
             free_space: AtomicU64::new(free),
             pulse: Arc::default(),
+            course: parking_lot::Mutex::default(),
+            walked: parking_lot::Mutex::default(),
             work: RwLock::new(None),
             commands,
             sequence: AtomicU64::new(1),
@@ -312,6 +316,18 @@ impl Queue {
             storage: self.0.busy_for(),
             lease: since(&self.0.renewed),
         }
+    }
+
+    /// Hands the histograms of the commits to `registry`. Everything else is in [`Self::figures`].
+    pub fn register(&self, registry: &mut Registry) {
+        self.0.pulse.commits.register(registry);
+    }
+
+    /// What a monitoring wants to know. Walks all messages, so the part that does is at most so fresh as
+    /// [`Figures::counted`] says.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        Figures::of(&self.0)
     }
 
     /// How long the running commit has taken so far.

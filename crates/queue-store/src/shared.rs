@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::appender::AppendError;
 use crate::files::QueueFiles;
 use crate::journal::{Journal, Pulse};
+use crate::metrics::{Course, Walk};
 
 /// What is needed to open a queue.
 #[derive(Debug, Clone)]
@@ -121,6 +122,8 @@ pub(crate) struct Shared {
     pub(crate) renewed: AtomicU64,
     pub(crate) free_space: AtomicU64,
     pub(crate) pulse: Arc<Pulse>,
+    pub(crate) course: Mutex<Course>,
+    pub(crate) walked: Mutex<Option<Walk>>,
     pub(crate) work: RwLock<Option<Work>>,
     pub(crate) commands: crossbeam::channel::Sender<Command>,
     pub(crate) sequence: AtomicU64,

@@ -5,11 +5,12 @@
 //! | [`RetryPolicy`] | when a deferred recipient is tried again, and for how long |
 //! | [`ConcurrencyLimits`] | how much goes on at once |
 //! | [`Queue`] | what is due where |
+//! | [`Line`] | how a destination stands |
 
 mod limits;
 mod queue;
 mod retry;
 
 pub use limits::ConcurrencyLimits;
-pub use queue::{Outcome, Queue, Task};
+pub use queue::{Line, Outcome, Queue, Task};
 pub use retry::RetryPolicy;

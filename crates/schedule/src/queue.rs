@@ -45,6 +45,17 @@ pub enum Outcome {
     Untried,
 }
 
+/// How a destination stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line<D> {
+    /// Which.
+    pub destination: D,
+    /// Items that wait for it.
+    pub waiting: usize,
+    /// It could not be reached the last time.
+    pub unreachable: bool,
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Entry {
     Waiting(Waiting),
@@ -326,6 +337,20 @@ impl<D: Clone + Ord, K: Copy + Ord> Queue<D, K> {
             return None;
         }
         if self.ready.is_empty() { self.asleep.first().map(|(wake, _)| *wake) } else { Some(Moment(0)) }
+    }
+
+    /// The `count` destinations where the most waits, the longest line first. Looks at all of them.
+    #[must_use]
+    pub fn longest(&self, count: usize) -> Vec<Line<D>> {
+        let waiting = |place: &Destination<K>| place.by_due.len();
+        let mut lines: Vec<_> = self.destinations.iter().collect();
+        lines.sort_by_key(|(_, place)| std::cmp::Reverse(waiting(place)));
+        let line = |(destination, place): (&D, &Destination<K>)| Line {
+            destination: destination.clone(),
+            waiting: waiting(place),
+            unreachable: matches!(place.reach, Reach::Down { .. }),
+        };
+        lines.into_iter().take(count).map(line).collect()
     }
 
     /// Items that wait.

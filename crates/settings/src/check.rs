@@ -39,6 +39,7 @@ pub(crate) fn settings<'a>(
     let listeners = listeners(read, &top.key("listeners"));
     let health = served(read, &top.key("health"));
     let agent = served(read, &top.key("agent"));
+    let monitor = served(read, &top.key("monitor"));
     distinct_addresses(read, top);
     let relay = relay(read, &top.key("relay"));
     let routes = routes(read, &top.key("routes"));
@@ -53,6 +54,7 @@ pub(crate) fn settings<'a>(
         listeners,
         health,
         agent,
+        monitor,
         relay,
         routes,
         limits: limits?,
@@ -168,7 +170,7 @@ fn tls_mode<'a>(read: &mut Reader<'a>, at: &At<'a>, has_certificate: bool) -> Tl
     mode.unwrap_or_default()
 }
 
-/// `health` and `agent`: an address, if the section is there.
+/// `health`, `agent` and `monitor`: an address, if the section is there.
 fn served<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Option<SocketAddr> {
     if !at.is_there() {
         return None;
@@ -181,6 +183,7 @@ fn distinct_addresses<'a>(read: &mut Reader<'a>, top: &At<'a>) {
     let mut places: Vec<(String, At<'a>)> = vec![
         ("health.address".to_owned(), top.key("health").key("address")),
         ("agent.address".to_owned(), top.key("agent").key("address")),
+        ("monitor.address".to_owned(), top.key("monitor").key("address")),
     ];
     for (index, item) in top.key("listeners").items().iter().enumerate() {
         places.push((format!("listeners[{index}].address"), item.key("address")));

@@ -206,6 +206,12 @@ pub(crate) const KEYS: &[Key] = &[
         "Where HAProxy's agent-check is answered by heartbeatd.",
     ),
     key(
+        "monitor.address",
+        "address:port",
+        Words("not served"),
+        "Where heartbeatd answers `/health/live`, `/health/takeover` and `/metrics` (HTTP), with the metrics of the secondaries it runs.",
+    ),
+    key(
         "relay.trusted_networks[]",
         "network",
         Words("none"),

@@ -27,6 +27,8 @@ pub struct Settings {
     pub health: Option<SocketAddr>,
     /// Where HAProxy's agent-check is answered by heartbeatd.
     pub agent: Option<SocketAddr>,
+    /// Where heartbeatd answers probes and Prometheus.
+    pub monitor: Option<SocketAddr>,
     /// Who may relay where.
     pub relay: RelayPolicy,
     /// From an address to a next hop.

@@ -104,7 +104,7 @@ fn carry_out(
                 done.recipients += more.recipients;
                 done.absent += more.absent;
             }
-            Ok(Answer::Status(_) | Answer::Ready(_) | Answer::Done { .. }) => {
+            Ok(Answer::Status(_) | Answer::Ready(_) | Answer::Done { .. } | Answer::Metrics { .. }) => {
                 return (done, Some(misfit().message));
             }
             Err(failure) => return (done, Some(failure.message)),

@@ -149,9 +149,12 @@ fn plug_in(
 fn ask_switch(context: &Context, queue: &QueueId) -> Result<SwitchStatus, String> {
     match context.ask_switch(queue, switch::Request::Status) {
         Ok(switch::Answer::Status(status)) => Ok(*status),
-        Ok(switch::Answer::Ready(_) | switch::Answer::Done { .. } | switch::Answer::Operated(_)) => {
-            Err(misfit().message)
-        }
+        Ok(
+            switch::Answer::Ready(_)
+            | switch::Answer::Done { .. }
+            | switch::Answer::Operated(_)
+            | switch::Answer::Metrics { .. },
+        ) => Err(misfit().message),
         Err(Failure { message, .. }) => Err(message),
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Site {
     pub(crate) dir: TempDir,
     pub(crate) nodes: Vec<(String, u16)>,
     pub(crate) window: &'static str,
+    /// More lines of every configuration.
+    pub(crate) more: String,
 }
 
 /// Notes its command line, and says so when it is asked to end.
@@ -41,7 +43,7 @@ impl Site {
         let sockets: Vec<UdpSocket> = names.iter().map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
         let port = |socket: &UdpSocket| socket.local_addr().unwrap().port();
         let nodes = names.iter().zip(&sockets).map(|(name, s)| ((*name).to_owned(), port(s))).collect();
-        let site = Self { dir, nodes, window };
+        let site = Self { dir, nodes, window, more: String::new() };
         fs::write(site.path("cluster.key"), format!("{}\n", "07".repeat(32))).unwrap();
         fs::set_permissions(site.path("cluster.key"), fs::Permissions::from_mode(0o600)).unwrap();
         for name in names {
@@ -53,7 +55,7 @@ impl Site {
             let script = site.path(&format!("bin-{name}/switch"));
             fs::write(&script, SWITCH).unwrap();
             fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-            fs::write(site.config(name), site.yaml(name)).unwrap();
+            site.configure(name);
         }
         site
     }
@@ -64,6 +66,10 @@ impl Site {
 
     pub(crate) fn config(&self, name: &str) -> PathBuf {
         self.path(&format!("{name}.yaml"))
+    }
+
+    pub(crate) fn configure(&self, name: &str) {
+        fs::write(self.config(name), self.yaml(name)).unwrap();
     }
 
     fn yaml(&self, name: &str) -> String {
@@ -79,7 +85,8 @@ impl Site {
             text,
             "node: {{ id: {name}, state_dir: state/{name} }}\nqueue: {{ dir: spool, storage: shared }}\n\
              listeners: [ {{ address: \"127.0.0.1:1\" }} ]\n\
-             routes: [ {{ match: \"*\", next_hop: \"127.0.0.1:1\" }} ]"
+             routes: [ {{ match: \"*\", next_hop: \"127.0.0.1:1\" }} ]\n{}",
+            self.more
         )
         .unwrap();
         text

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use mail_model::{AttemptNumber, EnhancedStatus, Epoch, Moment, RecipientIndex, Reply, ReplyClass};
-use queue_format::record::{MessageKey, OperateRecord, OutcomeRecord, Verb};
+use queue_format::record::{Failure, MessageKey, OperateRecord, OutcomeRecord, Verb, Verdict};
 use queue_store::{AppendError, ContentError, Refusal};
 use routing::{HostPort, NextHop, TlsPolicy};
 use schedule::{Outcome, Task};
@@ -280,6 +280,7 @@ impl Attempt<'_> {
         let relay = tried.remote.as_deref().map(|remote| (remote, tried.secured));
         log(context, &work, &sentence, relay, began);
         count(context, &sentence);
+        context.counters.attempted(context.clock.now().since(began));
         if let Some(remote) = &tried.remote {
             let mut remotes = context.remotes.lock();
             remotes.extend(sentence.owed.iter().map(|index| ((work.key, *index), remote.clone())));
@@ -373,7 +374,13 @@ async fn open(context: &Context, hop: &NextHop, host: &HostPort) -> Result<Conne
     if may_be_clear && context.clear.holds(host, context.clock.now()) {
         return under(&TlsPolicy::None).open(host).await.map_err(|failure| failure.reply);
     }
-    match under(policy).open(host).await {
+    let opened = under(policy).open(host).await;
+    match &opened {
+        Ok(connection) if connection.is_secured() => context.counters.handshakes.add(["out", "done"], 1),
+        Err(failure) if failure.of_tls => context.counters.handshakes.add(["out", "failed"], 1),
+        Ok(_) | Err(_) => {}
+    }
+    match opened {
         Err(failure) if failure.of_tls && may_be_clear => {
             tracing::info!(event = "tls.next_hop_failed", %host, reply = %failure.reply);
             let opened = under(&TlsPolicy::None).open(host).await.map_err(|failure| failure.reply)?;
@@ -403,6 +410,21 @@ fn count(context: &Context, sentence: &Sentence) {
     context.counters.delivered.add(sentence.delivered);
     context.counters.bounced.add(sentence.failed);
     context.counters.deferred.add(sentence.deferred + sentence.in_doubt);
+    for group in &sentence.groups {
+        let result = match group.verdict {
+            Verdict::Delivered => "delivered",
+            Verdict::Deferred { .. } => "deferred",
+            Verdict::InDoubt { .. } | Verdict::InDoubtHeld => "in_doubt",
+            Verdict::Failed { how: Failure::Bounced, .. } => "bounced",
+            Verdict::Failed { how: Failure::Expired, .. } => "expired",
+        };
+        let reply = group.reply.as_ref().map_or("none", |reply| match reply.class() {
+            ReplyClass::Positive | ReplyClass::Intermediate => "2xx",
+            ReplyClass::Transient => "4xx",
+            ReplyClass::Permanent => "5xx",
+        });
+        context.counters.outcomes.add([result, reply], group.recipients.len() as u64);
+    }
 }
 
 fn log(context: &Context, work: &Work, sentence: &Sentence, relay: Option<(&str, bool)>, began: Moment) {

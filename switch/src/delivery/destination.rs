@@ -1,5 +1,6 @@
 //! Where an item of the schedule goes.
 
+use std::fmt;
 use std::sync::Arc;
 
 use mail_model::Mailbox;
@@ -20,6 +21,19 @@ pub(crate) enum Destination {
     NoRoute,
     /// The sender, who is owed a bounce: made here, not sent.
     Bounce,
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hop(hop) => hop.fmt(f),
+            Self::NoRoute => f.write_str("no route"),
+            Self::Discard => f.write_str("discard"),
+            Self::Hold => f.write_str("hold"),
+            Self::Error(_) => f.write_str("refused"),
+            Self::Bounce => f.write_str("bounce"),
+        }
+    }
 }
 
 impl Destination {

@@ -29,6 +29,28 @@ const STOP_TIME: Duration = Duration::from_secs(5);
 /// How long to wait until a bounce that could not be queued is made again.
 const BOUNCE_RETRY: Duration = Duration::from_secs(5);
 
+/// How delivery stands, for a monitoring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeliveryFigures {
+    /// Messages that wait for a next hop.
+    pub(crate) waiting: usize,
+    /// Attempts that run.
+    pub(crate) running: usize,
+    /// The destinations where the most waits.
+    pub(crate) lines: Vec<Line>,
+}
+
+/// How a destination stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// Its hosts.
+    pub(crate) destination: String,
+    /// Messages that wait for it.
+    pub(crate) waiting: usize,
+    /// It could not be reached the last time.
+    pub(crate) unreachable: bool,
+}
+
 /// Running delivery. Dropped, it stops.
 #[derive(Debug)]
 pub struct Delivery {
@@ -73,6 +95,21 @@ impl Delivery {
     /// attempt are left to it. Durable when it returns: how many were given up, `None` if there is no such message.
     pub async fn give_up(&self, key: MessageKey, reply: &Reply) -> Result<Option<u64>, Refusal> {
         give_up::give_up(&self.context, key, reply).await
+    }
+
+    /// How much waits and runs, and the `lines_max` destinations where the most waits.
+    pub(crate) fn figures(&self, lines_max: usize) -> DeliveryFigures {
+        let schedule = self.context.schedule.lock();
+        let line = |line: schedule::Line<Destination>| Line {
+            destination: line.destination.to_string(),
+            waiting: line.waiting,
+            unreachable: line.unreachable,
+        };
+        DeliveryFigures {
+            waiting: schedule.waiting(),
+            running: schedule.running(),
+            lines: schedule.longest(lines_max).into_iter().map(line).collect(),
+        }
     }
 
     /// Begins nothing new, and waits for what runs. After `grace` connections are dropped before their final dot; what
@@ -246,6 +283,7 @@ async fn report(context: &Arc<Context>, task: &Task<Destination, MessageKey>) ->
         bounce::make(&context.queue, &settings.node.hostname, context.clock.wall(), task.item, &remote).await;
     match made {
         Ok(Some(bounce)) => {
+            context.counters.bounces.add(1);
             let mut remotes = context.remotes.lock();
             for index in bounce.recipients {
                 remotes.remove(&(task.item, index));

@@ -110,7 +110,12 @@ impl Conversation {
             self.shake_hands().await?;
         }
         self.hear_early_talk().await?;
-        let greeting = if self.parts.gate.is_open() { Greeting::Ready } else { Greeting::NotReady };
+        let greeting = if self.parts.gate.is_open() {
+            Greeting::Ready
+        } else {
+            self.parts.counters.refusals.add(["connection", "not_ready"], 1);
+            Greeting::NotReady
+        };
         let mut event = Event::Greet(greeting);
         loop {
             self.session.step(self.parts.clock.now(), event, &mut self.input, &mut self.actions);
@@ -161,6 +166,8 @@ impl Conversation {
                 done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             }
         };
+        let result = if done.is_ok() { "done" } else { "failed" };
+        self.parts.counters.handshakes.add(["in", result], 1);
         done.inspect_err(
             |error| tracing::info!(event = "tls.client_failed", client = %self.visitor.client, %error),
         )
@@ -264,6 +271,7 @@ impl Conversation {
             Ok(()) => Verdict::Accept,
             Err(refusal) => {
                 let mut reply = upload::reply(&refusal);
+                self.parts.counters.refusals.add(["sender", upload::reason(&reply)], 1);
                 if reply.code == 421 {
                     // The session goes on, so it is no 421 yet: the order to close comes by its own way.
                     reply.code = 451;
@@ -278,6 +286,7 @@ impl Conversation {
         let to = &recipient.address;
         if !settings.relay.judge(self.visitor.client, to).allows() {
             self.parts.counters.refused.add(1);
+            self.parts.counters.refusals.add(["recipient", "relay_denied"], 1);
             tracing::info!(event = "relay.denied", client = %self.visitor.client, %to);
             return Verdict::Refuse(Reply::local(550, EnhancedStatus::new(5, 7, 1), "relaying denied"));
         }
@@ -285,6 +294,7 @@ impl Conversation {
         if let Some(Target::Error(refusal)) = settings.routes.find(to).map(|route| &route.target) {
             let reply = refusal.reply();
             self.parts.counters.refused.add(1);
+            self.parts.counters.refusals.add(["recipient", "route"], 1);
             tracing::info!(event = "recipient.refused", client = %self.visitor.client, %to, %reply);
             return Verdict::Refuse(reply);
         }
@@ -332,7 +342,10 @@ impl Conversation {
         match upload.finish(&self.parts.queue).await {
             Ok(()) => {
                 (self.parts.notice)(key);
-                self.parts.counters.accepted.add(1);
+                let counters = &self.parts.counters;
+                counters.accepted.add(1);
+                counters.accepted_bytes.add(size);
+                counters.accepted_recipients.add(recipients as u64);
                 self.unreplied.push(key);
                 let tls = self.stream.is_tls();
                 tracing::info!(event = "message.accepted", %id, %client, tls, from, recipients, size);
@@ -343,6 +356,7 @@ impl Conversation {
                 Err(io::Error::other("nobody here knows whether the message was stored"))
             }
             Err(NotStored::Refused(reply)) => {
+                self.parts.counters.refusals.add(["message", upload::reason(&reply)], 1);
                 tracing::info!(event = "message.refused", %id, %client, from, recipients, size, %reply);
                 if reply.code == 421 {
                     // What else the client has sent is not answered: 421 is the last reply.
@@ -357,6 +371,7 @@ impl Conversation {
     fn abort(&mut self, reason: AbortReason) {
         if let Some(upload) = self.upload.take() {
             upload.abandon(&self.parts.queue);
+            self.parts.counters.aborted.add(1);
             tracing::info!(event = "message.aborted", client = %self.visitor.client, size = upload.size(), ?reason);
         }
     }

@@ -183,3 +183,14 @@ pub(crate) fn reply(refusal: &Refusal) -> Reply {
     };
     Reply::local(code, status, text)
 }
+
+/// Why a message was refused, in the words of the metrics.
+pub(crate) fn reason(reply: &Reply) -> &'static str {
+    match reply.code {
+        452 => "no_space",
+        421 => "not_active",
+        400..=499 => "not_now",
+        554 => "loop",
+        _ => "content",
+    }
+}

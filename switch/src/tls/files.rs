@@ -47,6 +47,12 @@ pub(crate) fn private_key(file: &Path, key: &str) -> Result<PrivateKeyDer<'stati
     PrivateKeyDer::from_pem_file(file).map_err(|error| unreadable(file, key, &error, remedy))
 }
 
+/// When a certificate ends, in seconds since 1970; `None` if it cannot be read.
+pub(crate) fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    u64::try_from(certificate.validity().not_after.timestamp()).ok()
+}
+
 /// Certificate and key were read and do not serve together.
 pub(crate) fn misfit(cert: &Path, key: &str, private_key: &Path, error: &rustls::Error) -> TlsFault {
     let what = format!(

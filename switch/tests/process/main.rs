@@ -10,6 +10,7 @@ mod lifecycle;
 mod lmtp;
 mod maildrop;
 mod memory;
+mod metrics;
 mod operate;
 mod proxied;
 mod relay;

@@ -25,7 +25,9 @@ async fn operate(site: &Site, verb: Verb, messages: &[&MessageId]) -> Operated {
     let reason = "ann@host.test: a test".to_owned();
     match site.ask(Request::Operate { verb, messages, reason }).await.unwrap() {
         Answer::Operated(operated) => operated,
-        other @ (Answer::Status(_) | Answer::Ready(_) | Answer::Done { .. }) => unreachable!("{other:?}"),
+        other @ (Answer::Status(_) | Answer::Ready(_) | Answer::Done { .. } | Answer::Metrics { .. }) => {
+            unreachable!("{other:?}")
+        }
     }
 }
 

@@ -172,7 +172,10 @@ impl Site {
     pub(crate) async fn status(&self) -> SwitchStatus {
         match self.ask(Request::Status).await.unwrap() {
             Answer::Status(status) => *status,
-            other @ (Answer::Ready(_) | Answer::Done { .. } | Answer::Operated(_)) => {
+            other @ (Answer::Ready(_)
+            | Answer::Done { .. }
+            | Answer::Operated(_)
+            | Answer::Metrics { .. }) => {
                 unreachable!("{other:?}")
             }
         }

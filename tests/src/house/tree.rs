@@ -139,7 +139,7 @@ fn ends(path: &str, endings: &[&str]) -> bool {
 
 fn is_text(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    matches!(name, "Makefile" | "run") || ends(name, &["md", "toml", "sh", "yaml", "yml", "service"])
+    matches!(name, "Makefile" | "run") || ends(name, &["md", "toml", "sh", "json", "yaml", "yml", "service"])
 }
 
 /// The keys of `[workspace.dependencies]`.
