@@ -42,10 +42,13 @@ pub fn main() -> ExitCode {
             return exit::USAGE.into();
         }
     };
-    if let Err(error) = logging::start(logging::Format::Human, "info") {
-        eprintln!("{error}");
-        return exit::USAGE.into();
-    }
+    let _log = match logging::start(logging::Format::Human, "info") {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("{error}");
+            return exit::USAGE.into();
+        }
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = match runtime {
         Ok(runtime) => {

@@ -105,10 +105,13 @@ fn start(run: Run) -> u8 {
             return exit::USAGE;
         }
     };
-    if let Err(error) = logging::start(Format::Human, "info") {
-        eprintln!("{error}");
-        return exit::USAGE;
-    }
+    let log = match logging::start(Format::Human, "info") {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("{error}");
+            return exit::USAGE;
+        }
+    };
     if let Err(error) = limits::raise_open_files() {
         tracing::warn!(event = "limits.not_raised", %error);
     }
@@ -125,6 +128,7 @@ fn start(run: Run) -> u8 {
     });
     // What still runs has nothing left to do.
     runtime.shutdown_background();
+    drop(log);
     code
 }
 

@@ -12,6 +12,7 @@
 //! | `connection`, `wire` | a connection whose greeting and EHLO are done, and the replies on it |
 //! | `clear` | hosts whose TLS failed and that may be spoken to in clear |
 //! | `give_up` | recipients given up by an operator |
+//! | `recent` | content of messages that just came, so that it is not read back |
 //! | `pool` | connections that wait for the next message |
 //! | `verdict` | from what became of recipients to what the journal is told |
 //!
@@ -28,6 +29,7 @@ mod dispatcher;
 mod give_up;
 mod plan;
 mod pool;
+mod recent;
 mod transfer;
 mod verdict;
 mod wire;

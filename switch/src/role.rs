@@ -87,9 +87,9 @@ pub(crate) async fn run(start: Start) -> Result<u8> {
             counters: Arc::clone(&counters),
             gate: Arc::clone(&gate),
             // No mail is taken before delivery was started, and it begins with what is in the queue by then.
-            notice: Arc::new(move |key| {
+            notice: Arc::new(move |key, content| {
                 if let Some(delivery) = noticed.get() {
-                    delivery.notice(key);
+                    delivery.accepted(key, content);
                 }
             }),
             phase: phases,

@@ -4,6 +4,8 @@
 //! has the same fields. Every event has a name, its field `event`; `docs/LOGS.md` lists them all.
 //! `MAILSWITCH_LOG` filters (`debug`, `info,switch=trace`), `MAILSWITCH_LOG_FORMAT` (`human`, `json`) overrules the setting.
 
+mod lines;
+
 use std::fmt::{self, Write};
 
 use tracing::field::{Field, Visit};
@@ -13,6 +15,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+
+use self::lines::Lines;
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -52,13 +56,27 @@ pub enum LoggingError {
     /// The format is not one.
     #[error("MAILSWITCH_LOG_FORMAT '{0}': use 'human' or 'json'")]
     Format(String),
+    /// Its thread could not be started.
+    #[error("cannot start the thread of the log: {0}; raise the limit of processes of this user")]
+    Thread(std::io::Error),
     /// The log was started before.
     #[error("the log was started before")]
     Twice,
 }
 
+/// The log of this process. What waits to be written is written when this is dropped.
+#[must_use = "the log's last lines are written when it is dropped"]
+#[derive(Debug)]
+pub struct Log(Lines);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.0.write_out();
+    }
+}
+
 /// Starts the log of this process, once. `filter` holds where `MAILSWITCH_LOG` is not set.
-pub fn start(format: Format, filter: &str) -> Result<(), LoggingError> {
+pub fn start(format: Format, filter: &str) -> Result<Log, LoggingError> {
     let filter = std::env::var("MAILSWITCH_LOG").unwrap_or_else(|_| filter.to_owned());
     let format = match std::env::var("MAILSWITCH_LOG_FORMAT") {
         Ok(word) => Format::from_word(&word).ok_or(LoggingError::Format(word))?,
@@ -66,13 +84,22 @@ pub fn start(format: Format, filter: &str) -> Result<(), LoggingError> {
     };
     let accepted = EnvFilter::try_new(&filter)
         .map_err(|error| LoggingError::Filter { filter: filter.clone(), why: error.to_string() })?;
+    let lines = Lines::start().map_err(LoggingError::Thread)?;
     let builder =
-        tracing_subscriber::fmt().with_env_filter(accepted).with_writer(std::io::stderr).with_ansi(false);
+        tracing_subscriber::fmt().with_env_filter(accepted).with_writer(lines.clone()).with_ansi(false);
     match format {
         Format::Human => builder.event_format(Line).try_init(),
         Format::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
     }
-    .map_err(|_| LoggingError::Twice)
+    .map_err(|_| LoggingError::Twice)?;
+    // A panic aborts the process: what was said before it is what one wants to read.
+    let last = lines.clone();
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        last.write_out();
+        usual(panic);
+    }));
+    Ok(Log(lines))
 }
 
 /// The human line.

@@ -32,6 +32,9 @@ pub enum ContentError {
     },
 }
 
+/// Larger pieces are not read on the way: copying them takes long, too.
+const IN_MEMORY_MAX: u32 = 256 << 10;
+
 /// Hands out a message's content piece by piece; at most one piece is in memory.
 #[derive(Debug)]
 pub struct ContentReader {
@@ -56,6 +59,26 @@ impl ContentReader {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.len
+    }
+
+    /// True after the last piece.
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        self.pieces.as_slice().is_empty()
+    }
+
+    /// The next piece if it lies in memory and is small, so that nobody waits for a disk. `None` says nothing: ask
+    /// [`Self::next_piece`].
+    pub fn piece_in_memory(&mut self) -> Option<Bytes> {
+        let piece = *self.pieces.as_slice().first()?;
+        if piece.len > IN_MEMORY_MAX {
+            return None;
+        }
+        let mut bytes = vec![0; usize::try_from(piece.len).ok()?];
+        let file = self.files.storage.open(&self.files.segment(piece.segment)).ok()?;
+        let whole = file.read_cached(piece.offset, &mut bytes) && frame::body_crc(&bytes) == piece.crc;
+        whole.then(|| self.pieces.next())?;
+        Some(Bytes::from(bytes))
     }
 
     /// The next piece, at most 1 MiB; `None` after the last. Reads the disk: milliseconds when it is busy.

@@ -39,8 +39,6 @@ enum Request {
     Chunk(Draft, oneshot::Sender<Result<ChunkRef, AppendError>>),
     /// Nobody waits, but it is synced with its batch.
     Lazy(Draft),
-    /// A client has its 250.
-    Replied(MessageKey),
     /// The pieces of this message will never be named.
     Abandon(MessageKey),
     /// Finish everything asked for so far, write CLEAN, and end.
@@ -101,6 +99,8 @@ impl Pulse {
 pub(crate) struct Journal {
     requests: Sender<Request>,
     room: Arc<Semaphore>,
+    /// Messages whose 250 left since the last commit. They go with the next one, and wake nobody.
+    replied: Arc<Mutex<Vec<MessageKey>>>,
 }
 
 impl Journal {
@@ -113,20 +113,21 @@ impl Journal {
     ) -> std::io::Result<Self> {
         let (requests, inbox) = bounded(REQUESTS_MAX);
         let room = Arc::new(Semaphore::new(REQUESTS_MAX));
+        let replied = Arc::default();
         let worker = Worker {
             inbox,
             room: Arc::clone(&room),
             appender,
             cleaner: Cleaner::default(),
             uploads: Uploads::new(),
-            replied: Vec::new(),
+            replied: Arc::clone(&replied),
             retained: Vec::new(),
             held: None,
             pulse,
             clock,
         };
         std::thread::Builder::new().name("journal".to_owned()).spawn(move || worker.run(ended))?;
-        Ok(Self { requests, room })
+        Ok(Self { requests, room, replied })
     }
 
     async fn send(&self, request: Request) -> Result<(), AppendError> {
@@ -155,9 +156,12 @@ impl Journal {
         self.send(Request::Lazy(draft)).await
     }
 
-    /// Notes that a client has its 250. A full channel loses the note, which is allowed.
+    /// Notes that a client has its 250. Where too many wait the note is lost, which is allowed.
     pub(crate) fn replied(&self, key: MessageKey) {
-        self.note(Request::Replied(key));
+        let mut replied = self.replied.lock();
+        if replied.len() < REPLIED_MAX {
+            replied.push(key);
+        }
     }
 
     /// Gives pieces up. A full channel loses the note: they are given up later.
@@ -191,7 +195,7 @@ struct Worker {
     appender: Appender,
     cleaner: Cleaner,
     uploads: Uploads,
-    replied: Vec<MessageKey>,
+    replied: Arc<Mutex<Vec<MessageKey>>>,
     /// Lazy records that found no space: they go with the next batch.
     retained: Vec<Draft>,
     /// A request that must see the end of the batch before it.
@@ -250,7 +254,7 @@ impl Batch {
     fn must_wait(&self, request: &Request) -> bool {
         let draft = match request {
             Request::Commit(draft, _) | Request::Lazy(draft) => draft,
-            Request::Chunk(..) | Request::Replied(_) | Request::Abandon(_) | Request::Close(_) => {
+            Request::Chunk(..) | Request::Abandon(_) | Request::Close(_) => {
                 return false;
             }
         };
@@ -331,12 +335,11 @@ impl Worker {
 
     fn take(&mut self, request: Request, batch: &mut Batch) {
         batch.taken += 1;
-        batch.must_sync |= !matches!(request, Request::Chunk(..) | Request::Replied(_) | Request::Abandon(_));
+        batch.must_sync |= !matches!(request, Request::Chunk(..) | Request::Abandon(_));
         match request {
             Request::Commit(draft, answer) => self.add(draft, Waiting::Commit(answer), batch),
             Request::Chunk(draft, answer) => self.add(draft, Waiting::Chunk(answer), batch),
             Request::Lazy(draft) => self.add(draft, Waiting::Nobody, batch),
-            Request::Replied(key) => self.replied.push(key),
             Request::Abandon(key) => self.uploads.ended(key),
             Request::Close(answer) => batch.closes = Some(answer),
         }
@@ -362,9 +365,11 @@ impl Worker {
 
     /// Writes, syncs and answers one batch, then gives the cleaner a turn.
     fn turn(&mut self, mut batch: Batch) -> Result<Turn, AppendError> {
-        if !self.replied.is_empty() && (batch.must_sync || self.replied.len() >= REPLIED_MAX) {
-            let notes = std::mem::take(&mut self.replied);
-            batch.add(Draft::bare(Record::Replied(notes)), Waiting::Nobody);
+        if batch.must_sync {
+            let notes = std::mem::take(&mut *self.replied.lock());
+            if !notes.is_empty() {
+                batch.add(Draft::bare(Record::Replied(notes)), Waiting::Nobody);
+            }
         }
         let records = batch.drafts.len();
         if records > 0 || (batch.must_sync && !self.appender.is_settled()) {

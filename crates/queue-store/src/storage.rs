@@ -17,6 +17,10 @@ pub trait StoredFile: Send + Sync + Debug {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Reads into `buffer` from `offset`; fewer bytes only at the end.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Fills `buffer` from `offset` if that needs no wait for a disk; false if it might.
+    fn read_cached(&self, _offset: u64, _buffer: &mut [u8]) -> bool {
+        false
+    }
     /// Bytes.
     fn size(&self) -> io::Result<u64>;
     /// Makes everything written durable. After an error nothing is known about what was written: never call it again.
@@ -67,6 +71,13 @@ impl StoredFile for DiskFile {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         read_full(&self.0, offset, buffer)
+    }
+
+    fn read_cached(&self, offset: u64, buffer: &mut [u8]) -> bool {
+        let wanted = buffer.len();
+        let flags = rustix::io::ReadWriteFlags::NOWAIT;
+        let read = rustix::io::preadv2(&self.0, &mut [io::IoSliceMut::new(buffer)], offset, flags);
+        read.is_ok_and(|count| count == wanted)
     }
 
     fn size(&self) -> io::Result<u64> {

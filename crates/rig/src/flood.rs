@@ -58,9 +58,14 @@ impl Flood {
     /// Sends until the time or the total is over, and waits for the last replies. Within a tokio runtime.
     pub async fn run(self) -> Flooded {
         let content = Content::new("flood", "probe@client.test", 1, self.message_size_bytes);
+        let message = content.message(1);
         let began = Instant::now();
         let course = Arc::new(Course {
-            wire: content.message(1).wire,
+            envelope: format!(
+                "MAIL FROM:<probe@client.test> SIZE={}\r\nRCPT TO:<probe@example.test>\r\nDATA\r\n",
+                message.size_bytes
+            ),
+            wire: message.wire,
             end: began + self.time,
             left: Mutex::new(self.total),
             plan: self,
@@ -85,6 +90,7 @@ impl Flood {
 
 struct Course {
     plan: Flood,
+    envelope: String,
     /// The content as it goes over the line, with the final dot.
     wire: Vec<u8>,
     end: Instant,
@@ -142,7 +148,7 @@ impl Course {
             Some(line) => line,
             None => open.insert(Line::open(self.plan.target).await?),
         };
-        line.write(b"MAIL FROM:<probe@client.test>\r\nRCPT TO:<probe@example.test>\r\nDATA\r\n").await?;
+        line.write(self.envelope.as_bytes()).await?;
         line.replies(3).await?;
         line.write(&self.wire).await?;
         let sent = Instant::now();

@@ -178,6 +178,9 @@ impl Attempt<'_> {
             segment: mail_model::SegmentId::default(),
             what: "gone".to_owned(),
         };
+        if let Some(body) = self.context.recent.take(key) {
+            return Ok(Content::held(body));
+        }
         let mut last = unreadable();
         // Between the look into the books and the read a message may have moved to a younger segment.
         for _ in 0..2 {
@@ -325,7 +328,8 @@ async fn connected(
     own: Option<Connection>,
     hop: &Arc<NextHop>,
 ) -> Result<Connection, Reply> {
-    let own = own.and_then(|mut own| own.is_quiet().then_some(own));
+    // It was used a moment ago. One that was closed since is found out by the transaction, before anything is lost.
+    let own = own.filter(Connection::is_settled);
     match own.or_else(|| context.pool.take(hop, context.clock.now())) {
         Some(connection) => Ok(connection),
         None => fresh(context, hop, hop.hosts()).await,

@@ -260,6 +260,11 @@ impl Connection {
         Ok(())
     }
 
+    /// True if nothing came with the last reply that was not asked for.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.input.is_empty()
+    }
+
     /// True if nothing was said or closed since the last reply.
     pub(crate) fn is_quiet(&mut self) -> bool {
         let mut byte = [0];

@@ -19,6 +19,7 @@ use super::claims::Claims;
 use super::clear::ClearHosts;
 use super::destination::Destination;
 use super::pool::Pool;
+use super::recent::Recent;
 use crate::counters::Counters;
 use crate::tls::LiveTls;
 
@@ -65,6 +66,7 @@ pub(crate) struct Context {
     pub(crate) schedule: Mutex<schedule::Queue<Destination, MessageKey>>,
     pub(crate) claims: Claims,
     pub(crate) pool: Pool,
+    pub(crate) recent: Recent,
     /// Messages whose recipients must be looked at. Without a bound: each is on disk already, and is one number here.
     pub(crate) news: mpsc::UnboundedSender<MessageKey>,
     /// The dispatcher should look at the schedule.
@@ -95,6 +97,7 @@ impl Context {
             schedule: Mutex::new(schedule),
             claims: Claims::default(),
             pool: Pool::default(),
+            recent: Recent::default(),
             news,
             wake: Notify::new(),
             phase: watch::Sender::new(Phase::Running),

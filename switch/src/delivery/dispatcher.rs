@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use mail_model::{Moment, Reply, WallTime};
 use queue_format::record::{MessageKey, RecipientState};
 use queue_store::Refusal;
@@ -73,6 +74,12 @@ impl Delivery {
 
     /// Says that `key` is durable, or that an operator changed it. Never waits.
     pub fn notice(&self, key: MessageKey) {
+        self.context.notice(key);
+    }
+
+    /// Says that `key` is durable, with its content if that is at hand. Never waits.
+    pub fn accepted(&self, key: MessageKey, content: Bytes) {
+        self.context.recent.keep(key, content, self.context.clock.now());
         self.context.notice(key);
     }
 
@@ -233,6 +240,7 @@ impl Dispatcher {
 
     fn sweep(&self, now: Moment) {
         self.context.pool.sweep(now);
+        self.context.recent.sweep(now);
         if self.context.claims.are_settling() {
             self.context.queue.books(|books| self.context.claims.sweep(books));
         }

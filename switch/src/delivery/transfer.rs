@@ -26,6 +26,11 @@ pub(crate) struct Content {
 }
 
 impl Content {
+    /// Content that is at hand.
+    pub(crate) fn held(body: Bytes) -> Self {
+        Self { size: body.len() as u64, first: Some(body), rest: None }
+    }
+
     /// Reads the first piece.
     pub(crate) async fn open(reader: ContentReader) -> Result<Self, ContentError> {
         let size = reader.size();
@@ -56,6 +61,12 @@ type Piece = (Option<ContentReader>, Option<Result<Bytes, ContentError>>);
 
 /// The disk may be slow, and nobody else shall wait for it.
 async fn read_piece(mut reader: ContentReader) -> Result<Piece, ContentError> {
+    if reader.is_at_end() {
+        return Ok((None, None));
+    }
+    if let Some(piece) = reader.piece_in_memory() {
+        return Ok((Some(reader), Some(Ok(piece))));
+    }
     let read = tokio::task::spawn_blocking(move || {
         let piece = reader.next_piece();
         (Some(reader), piece)
@@ -201,9 +212,10 @@ impl Transfer<'_> {
         if self.out.is_empty() {
             return Ok(());
         }
-        let bytes = self.out.split();
         let limit = transaction.timeout(self.timeouts);
-        within(&mut self.phase, limit, self.connection.write(&bytes)).await
+        within(&mut self.phase, limit, self.connection.write(&self.out)).await?;
+        self.out.clear();
+        Ok(())
     }
 }
 

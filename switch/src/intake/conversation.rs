@@ -33,6 +33,8 @@ use crate::tls::Stream;
 /// Bytes asked for with one read while commands are awaited, and while a message is.
 const READ_COMMANDS: usize = 4 << 10;
 const READ_CONTENT: usize = 64 << 10;
+/// Replies are gathered up to so many octets.
+const OUTPUT_MAX: usize = 16 << 10;
 /// How long a client has to read our last reply and to close, and how much it may still say.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 256 << 10;
@@ -52,6 +54,8 @@ pub(crate) struct Conversation {
     input: BytesMut,
     actions: Vec<Action>,
     upload: Option<Upload>,
+    /// Replies that are not written yet: those to commands that came together leave together.
+    output: Vec<u8>,
     /// Accepted messages whose 250 is not written yet.
     unreplied: Vec<MessageKey>,
     /// A 421 was said that the session does not know of: close after it is written.
@@ -87,6 +91,7 @@ impl Conversation {
             input: BytesMut::new(),
             actions: Vec::new(),
             upload: None,
+            output: Vec::new(),
             unreplied: Vec::new(),
             hang_up: false,
             parts,
@@ -120,14 +125,17 @@ impl Conversation {
         loop {
             self.session.step(self.parts.clock.now(), event, &mut self.input, &mut self.actions);
             let answer = self.carry_out().await?;
-            if self.session.is_closed() {
+            if let Some(answer) = answer
+                && !self.session.is_closed()
+            {
+                event = answer;
+                continue;
+            }
+            self.flush().await?;
+            if self.session.is_closed() || self.hang_up {
                 return Ok(());
             }
-            event = match answer {
-                Some(answer) => answer,
-                None if self.hang_up => return Ok(()),
-                None => self.next_event().await,
-            };
+            event = self.next_event().await;
         }
     }
 
@@ -205,7 +213,12 @@ impl Conversation {
         let mut actions = std::mem::take(&mut self.actions);
         for action in actions.drain(..) {
             match action {
-                Action::Send(bytes) => self.send(&bytes).await?,
+                Action::Send(bytes) => {
+                    self.output.extend_from_slice(&bytes);
+                    if self.output.len() > OUTPUT_MAX {
+                        self.flush().await?;
+                    }
+                }
                 Action::CheckSender(request) => {
                     answer = Some(Event::Sender(self.admit(request.size.unwrap_or(0))));
                 }
@@ -216,8 +229,13 @@ impl Conversation {
                         upload.take(&self.parts.queue, &bytes).await;
                     }
                 }
-                Action::EndOfMessage => answer = Some(Event::Stored(self.store().await?)),
+                Action::EndOfMessage => {
+                    // The disk may take its time.
+                    self.flush().await?;
+                    answer = Some(Event::Stored(self.store().await?));
+                }
                 Action::StartTls => {
+                    self.flush().await?;
                     self.shake_hands().await?;
                     answer = Some(Event::Secured);
                 }
@@ -230,9 +248,13 @@ impl Conversation {
         Ok(answer)
     }
 
-    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Writes the replies that wait.
+    async fn flush(&mut self) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
         let write = async {
-            self.stream.write_all(bytes).await?;
+            self.stream.write_all(&self.output).await?;
             // TLS may hold back what it was given.
             self.stream.flush().await
         };
@@ -240,6 +262,7 @@ impl Conversation {
             Ok(written) => written?,
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         }
+        self.output.clear();
         // Replies leave in order, so whatever was accepted before this write has its 250 now.
         for key in self.unreplied.drain(..) {
             self.parts.queue.replied(key);
@@ -327,7 +350,8 @@ impl Conversation {
             origin: format!("client {} helo {}", self.visitor.client, start.client_name),
             envelope: encode_envelope(&start.envelope),
         };
-        self.upload = Some(Upload::begin(heading, &field, settings.limits.hops));
+        let size = start.size.unwrap_or(0);
+        self.upload = Some(Upload::begin(heading, &field, settings.limits.hops, size));
         Verdict::Accept
     }
 
@@ -340,8 +364,8 @@ impl Conversation {
         let (key, recipients, from) = (heading.key, heading.recipients, heading.from.clone());
         let id = self.parts.queue.message_id(key);
         match upload.finish(&self.parts.queue).await {
-            Ok(()) => {
-                (self.parts.notice)(key);
+            Ok(content) => {
+                (self.parts.notice)(key, content);
                 let counters = &self.parts.counters;
                 counters.accepted.add(1);
                 counters.accepted_bytes.add(size);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use mail_model::Clock;
 use queue_format::record::MessageKey;
 use queue_store::Queue;
@@ -33,8 +34,8 @@ pub(crate) enum Phase {
     Closing,
 }
 
-/// Tells delivery of a message that is durable. Cheap, never waits.
-pub(crate) type Notice = Arc<dyn Fn(MessageKey) + Send + Sync>;
+/// Tells delivery of a message that is durable, with its content if that is at hand. Cheap, never waits.
+pub(crate) type Notice = Arc<dyn Fn(MessageKey, Bytes) + Send + Sync>;
 
 /// The parts.
 pub(crate) struct Parts {

@@ -122,7 +122,7 @@ async fn store(parts: &Parts, left: Left, name: &str) -> Fate {
         origin: format!("maildrop {name} uid {uid}"),
         envelope: encode_envelope(&envelope),
     };
-    let mut upload = Upload::begin(heading, &field, settings.limits.hops);
+    let mut upload = Upload::begin(heading, &field, settings.limits.hops, left.size);
     let mut content = left.content;
     loop {
         // Pieces are small and come from the page cache.
@@ -138,8 +138,8 @@ async fn store(parts: &Parts, left: Left, name: &str) -> Fate {
     }
     let size = upload.size();
     match upload.finish(&parts.queue).await {
-        Ok(()) => {
-            (parts.notice)(key);
+        Ok(content) => {
+            (parts.notice)(key, content);
             parts.counters.accepted.add(1);
             parts.queue.replied(key);
             tracing::info!(event = "maildrop.accepted", id, name, uid, from, recipients, size);

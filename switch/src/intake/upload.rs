@@ -12,6 +12,8 @@ use queue_store::{AppendError, Queue, Refusal};
 
 /// Content up to this size is part of the message's own record.
 const INLINE_MAX: usize = 64 << 10;
+/// Room that is made at once for what a client announces.
+const EXPECTED_MAX: usize = 16 << 10;
 /// The largest piece of larger content.
 const PIECE_MAX: usize = 256 << 10;
 
@@ -46,14 +48,18 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    /// A message that begins with `received_field`; more than `hops_max` such fields below it mean a loop.
-    pub(crate) fn begin(heading: Heading, received_field: &str, hops_max: u32) -> Self {
+    /// A message that begins with `received_field`; more than `hops_max` such fields below it mean a loop. It will be about
+    /// `size` bytes long, as far as is known.
+    pub(crate) fn begin(heading: Heading, received_field: &str, hops_max: u32, size: u64) -> Self {
+        let expected = usize::try_from(size).unwrap_or(0).min(EXPECTED_MAX);
+        let mut held = BytesMut::with_capacity(received_field.len() + expected);
+        held.extend_from_slice(received_field.as_bytes());
         Self {
             heading,
             hops: HopCount::default(),
             hops_max,
             size: received_field.len() as u64,
-            held: BytesMut::from(received_field.as_bytes()),
+            held,
             pieces: Vec::new(),
             failure: None,
         }
@@ -117,8 +123,9 @@ impl Upload {
         }
     }
 
-    /// The content is whole. When this returns `Ok` the client may be told 250, and only then.
-    pub(crate) async fn finish(mut self, queue: &Queue) -> Result<(), NotStored> {
+    /// The content is whole. When this returns `Ok` the client may be told 250, and only then. Content that stayed here is
+    /// handed back.
+    pub(crate) async fn finish(mut self, queue: &Queue) -> Result<Bytes, NotStored> {
         let large = !self.pieces.is_empty() || self.held.len() > INLINE_MAX;
         if large && !self.held.is_empty() {
             self.write_piece(queue).await;
@@ -141,7 +148,7 @@ impl Upload {
             content,
             settles: None,
         };
-        queue.accept(record, body).await.map_err(|refusal| {
+        queue.accept(record, body.clone()).await.map(|()| body).map_err(|refusal| {
             if large {
                 queue.abandon(key);
             }

@@ -43,7 +43,10 @@ impl Mailswitch {
         if !program.is_file() {
             bail!("{} is missing: build all programs first (make build)", program.display());
         }
-        let log = dir.join("switch.log");
+        // Beside the configuration every line would look like a change of it.
+        let logs = dir.join("log");
+        fs::create_dir_all(&logs).with_context(|| format!("make {}", logs.display()))?;
+        let log = logs.join("switch.log");
         let file = File::create(&log).with_context(|| format!("write {}", log.display()))?;
         let mut command = Command::new(program);
         command.arg("run").arg("--config").arg(&config);
