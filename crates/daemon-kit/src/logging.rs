@@ -128,32 +128,36 @@ struct Fields {
 }
 
 impl Fields {
-    fn add(&mut self, field: &Field, value: &str) {
+    fn add(&mut self, field: &Field, value: fmt::Arguments<'_>) {
         if field.name() == "event" {
-            value.clone_into(&mut self.event);
+            self.event = value.to_string();
             return;
         }
         self.rest.push(' ');
         self.rest.push_str(field.name());
         self.rest.push('=');
+        let start = self.rest.len();
+        // Writing to a string never fails.
+        let _ = self.rest.write_fmt(value);
+        let value = self.rest.get(start..).unwrap_or_default();
         let plain =
             !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'=');
-        if plain {
-            self.rest.push_str(value);
-        } else {
+        if !plain {
             // Quoted and escaped: what a peer said cannot start a line of its own.
-            let _ = write!(self.rest, "{value:?}");
+            let quoted = format!("{value:?}");
+            self.rest.truncate(start);
+            self.rest.push_str(&quoted);
         }
     }
 }
 
 impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, value);
+        self.add(field, format_args!("{value}"));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.add(field, &format!("{value:?}"));
+        self.add(field, format_args!("{value:?}"));
     }
 }
 

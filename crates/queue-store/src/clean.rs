@@ -118,6 +118,7 @@ fn retire(appender: &mut Appender, first_live: SegmentId) -> Result<(), AppendEr
 /// Removes a retired segment and its digest. A file that stays is found again at the next start.
 pub(crate) fn remove_files(appender: &Appender, segment: SegmentId) {
     let files = &appender.files;
+    files.forget(segment);
     for path in [files.segment(segment), files.digest(segment)] {
         match files.storage.unlink(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -75,7 +75,7 @@ impl ContentReader {
             return None;
         }
         let mut bytes = vec![0; usize::try_from(piece.len).ok()?];
-        let file = self.files.storage.open(&self.files.segment(piece.segment)).ok()?;
+        let file = self.files.reader(piece.segment).ok()?;
         let whole = file.read_cached(piece.offset, &mut bytes) && frame::body_crc(&bytes) == piece.crc;
         whole.then(|| self.pieces.next())?;
         Some(Bytes::from(bytes))

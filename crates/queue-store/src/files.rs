@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mail_model::{Epoch, SegmentId};
+use parking_lot::Mutex;
 use queue_format::lease::{Claim, Fence, LEASE_LEN, RENEW_OFFSET, Renewal, SECTOR_LEN};
 use queue_format::names;
 use queue_format::replay::QueueSource;
@@ -17,7 +18,12 @@ use crate::storage::{Storage, StoredFile};
 pub(crate) struct QueueFiles {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) dir: PathBuf,
+    /// The segment that was read last, open: what is delivered now mostly lies side by side.
+    reading: Arc<Mutex<Option<Reading>>>,
 }
+
+/// An open segment.
+type Reading = (SegmentId, Arc<dyn StoredFile>);
 
 /// Marks the number of a renewal that cannot be read: no owner ever counts so far.
 const TORN: u64 = 1 << 63;
@@ -31,7 +37,7 @@ pub(crate) enum ClaimResult {
 
 impl QueueFiles {
     pub(crate) fn new(storage: Arc<dyn Storage>, dir: &Path) -> Self {
-        Self { storage, dir: dir.to_owned() }
+        Self { storage, dir: dir.to_owned(), reading: Arc::default() }
     }
 
     pub(crate) fn lease(&self, epoch: Epoch) -> PathBuf {
@@ -40,6 +46,23 @@ impl QueueFiles {
 
     pub(crate) fn segment(&self, segment: SegmentId) -> PathBuf {
         self.segment_dir().join(names::segment_file(segment))
+    }
+
+    /// A segment to be read.
+    pub(crate) fn reader(&self, segment: SegmentId) -> io::Result<Arc<dyn StoredFile>> {
+        if let Some((known, file)) = &*self.reading.lock()
+            && *known == segment
+        {
+            return Ok(Arc::clone(file));
+        }
+        let file: Arc<dyn StoredFile> = Arc::from(self.storage.open(&self.segment(segment))?);
+        *self.reading.lock() = Some((segment, Arc::clone(&file)));
+        Ok(file)
+    }
+
+    /// Lets go of `segment`, so that its space is free once its name is gone.
+    pub(crate) fn forget(&self, segment: SegmentId) {
+        self.reading.lock().take_if(|(known, _)| *known == segment);
     }
 
     pub(crate) fn digest(&self, segment: SegmentId) -> PathBuf {

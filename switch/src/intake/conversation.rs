@@ -32,7 +32,9 @@ use crate::tls::Stream;
 
 /// Bytes asked for with one read while commands are awaited, and while a message is.
 const READ_COMMANDS: usize = 4 << 10;
-const READ_CONTENT: usize = 64 << 10;
+const READ_CONTENT: usize = 16 << 10;
+/// And while a message is that came in reads as long as the one before.
+const READ_LARGE: usize = 64 << 10;
 /// Replies are gathered up to so many octets.
 const OUTPUT_MAX: usize = 16 << 10;
 /// How long a client has to read our last reply and to close, and how much it may still say.
@@ -52,6 +54,8 @@ pub(crate) struct Conversation {
     /// The longest a client may take to read a reply.
     patience: Duration,
     input: BytesMut,
+    /// The last read was all that there was room for.
+    filled: bool,
     actions: Vec<Action>,
     upload: Option<Upload>,
     /// Replies that are not written yet: those to commands that came together leave together.
@@ -89,6 +93,7 @@ impl Conversation {
             patience: Duration::from_millis(config.limits.command_ms),
             session: Session::new(config, parts.clock.now()).protected(protection).believing_xclient(front),
             input: BytesMut::new(),
+            filled: false,
             actions: Vec::new(),
             upload: None,
             output: Vec::new(),
@@ -182,7 +187,11 @@ impl Conversation {
     }
 
     async fn next_event(&mut self) -> Event {
-        let size = if self.upload.is_some() { READ_CONTENT } else { READ_COMMANDS };
+        let size = match (&self.upload, self.filled) {
+            (None, _) => READ_COMMANDS,
+            (Some(_), false) => READ_CONTENT,
+            (Some(_), true) => READ_LARGE,
+        };
         if self.input.is_empty() && self.upload.is_none() && self.input.capacity() > READ_CONTENT {
             // A large buffer is for a message, not for a client that thinks.
             self.input = BytesMut::new();
@@ -199,7 +208,10 @@ impl Conversation {
                 biased;
                 read = self.stream.read_buf(&mut self.input) => return match read {
                     Ok(0) | Err(_) => Event::EndOfInput,
-                    Ok(_) => Event::Input,
+                    Ok(count) => {
+                        self.filled = count >= size;
+                        Event::Input
+                    }
                 },
                 changed = self.phase.changed() => if changed.is_err() { return Event::Shutdown },
                 () = sleep(left.unwrap_or(self.patience)) => return Event::DeadlineReached,
