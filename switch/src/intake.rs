@@ -92,15 +92,15 @@ impl Intake {
         let balancer = visitor::is_balancer(&settings, door, peer.ip());
         // An IPv4 client of a listener on `[::]` is the same client. A balancer has everybody's connections.
         let visitor = Visitor::direct(peer.ip());
-        let client_max = if balancer { usize::MAX } else { settings.limits.connections_per_client };
-        let place = match self.admission.enter(visitor.client, settings.limits.connections, client_max) {
+        let client = (!balancer).then_some(visitor.client);
+        let place = match self.admission.enter(self.parts.clock.now(), client, &settings.limits) {
             Ok(place) => place,
             Err(crowded) => return turn_away(&stream, visitor.client, crowded, door, &self.parts),
         };
         let parts = Arc::clone(&self.parts);
         tokio::spawn(async move {
             let (visitor, place) = if balancer {
-                match introduced(&mut stream, place, door, &parts).await {
+                match introduced(&mut stream, peer.ip(), place, door, &parts).await {
                     Some(known) => known,
                     None => return,
                 }
@@ -128,16 +128,15 @@ impl Intake {
 /// Whose connection a balancer passes on, and its place among that client's. `None` if it has no future.
 async fn introduced(
     stream: &mut TcpStream,
+    balancer: IpAddr,
     mut place: Place,
     door: Door,
     parts: &Parts,
 ) -> Option<(Visitor, Place)> {
-    let balancer = place.client();
     match visitor::introduced(stream, balancer).await {
         Ok(visitor) => {
-            let client_max = parts.settings.load().limits.connections_per_client;
-            let client_max = if visitor.unnamed { usize::MAX } else { client_max };
-            if let Err(crowded) = place.move_to(visitor.client, client_max) {
+            let limits = &parts.settings.load().limits;
+            if let Err(crowded) = place.move_to(parts.clock.now(), visitor.counted(), limits) {
                 turn_away(stream, visitor.client, crowded, door, parts);
                 return None;
             }
@@ -157,14 +156,15 @@ async fn introduced(
 }
 
 fn turn_away(stream: &TcpStream, client: IpAddr, crowded: Crowded, door: Door, parts: &Parts) {
-    let (scope, line) = match crowded {
-        Crowded::All => ("all", &b"421 4.3.2 too many connections, try again later\r\n"[..]),
-        Crowded::Client => ("client", &b"421 4.7.0 too many connections from you, try again later\r\n"[..]),
+    let line = match crowded {
+        Crowded::All => &b"421 4.3.2 too many connections, try again later\r\n"[..],
+        Crowded::Client => b"421 4.7.0 too many connections from you, try again later\r\n",
+        Crowded::Network => b"421 4.7.0 too many connections from your network, try again later\r\n",
+        Crowded::Rate => b"421 4.7.0 too many connections in a short time, try again later\r\n",
     };
-    let reason = if scope == "all" { "limit_all" } else { "limit_client" };
-    parts.counters.refusals.add(["connection", reason], 1);
+    parts.counters.refusals.add(["connection", crowded.reason()], 1);
     // A fresh socket has room for a line, so nothing is waited for and no task is spent on it. A client that
     // expects TLS would not understand it.
     let told = door.mode == TlsMode::StartTls && SockRef::from(stream).send(line).is_ok();
-    tracing::info!(event = "intake.turned_away", %client, scope, told);
+    tracing::info!(event = "intake.turned_away", %client, scope = crowded.name(), told);
 }

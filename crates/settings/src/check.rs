@@ -1,5 +1,6 @@
 //! From the tree to [`Settings`]: types, bounds, and the rules between keys.
 
+mod clients;
 mod cluster;
 
 use std::collections::BTreeMap;
@@ -44,7 +45,10 @@ pub(crate) fn settings<'a>(
     let relay = relay(read, &top.key("relay"));
     let routes = routes(read, &top.key("routes"));
     let hostname = node.as_ref().map(|node| node.hostname.clone());
-    let limits = limits(read, &top.key("limits"), hostname);
+    let mut limits = limits(read, &top.key("limits"), hostname);
+    if let (Some(limits), Some(cluster)) = (&mut limits, &cluster) {
+        clients::exempt(read, &top.key("limits"), cluster, &relay, limits);
+    }
     let retry = retry(read, &top.key("retry"));
     launcher(read, &top.key("launcher"));
     Some(Settings {
@@ -334,10 +338,12 @@ fn limits<'a>(read: &mut Reader<'a>, at: &At<'a>, hostname: Option<Domain>) -> O
     let mut session = SessionConfig::new(hostname?);
     session.limits.message_size = message_size.unwrap_or(default.message_size);
     session.limits.recipients = recipients.unwrap_or(default.recipients);
+    let clients = clients::clients(read, at, &mut session);
     Some(LimitSettings {
         session,
         connections,
         connections_per_client,
+        clients,
         tls_handshake,
         hops,
         send: SendTimeouts::default(),

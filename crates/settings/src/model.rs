@@ -7,6 +7,7 @@ use std::time::Duration;
 use cluster::Timers;
 use ipnet::IpNet;
 use mail_model::{Domain, NodeId};
+use policy::limits::ClientLimits;
 use routing::{RelayPolicy, Routes};
 use schedule::{ConcurrencyLimits, RetryPolicy};
 use smtp::limits::SendTimeouts;
@@ -147,6 +148,8 @@ pub struct LimitSettings {
     pub connections: usize,
     /// Connections of one client address.
     pub connections_per_client: usize,
+    /// What else bounds a client.
+    pub clients: ClientLimits,
     /// How long a TLS handshake may take, of a client with us and of us with a next hop.
     pub tls_handshake: Duration,
     /// Received fields after which a message loops. RFC 5321 6.3.

@@ -24,6 +24,10 @@ pub struct Limits {
     pub data_ms: u64,
     /// Milliseconds for one whole message, so that a slow drip does not hold a session for days.
     pub message_ms: u64,
+    /// Octets of the message that must have come for each second beyond the first `data_ms`; 0 for none.
+    pub data_rate: u64,
+    /// Milliseconds until a session is closed when it is between commands.
+    pub session_ms: u64,
 }
 
 impl Default for Limits {
@@ -37,6 +41,8 @@ impl Default for Limits {
             command_ms: 300_000,
             data_ms: 300_000,
             message_ms: 3_600_000,
+            data_rate: 100,
+            session_ms: 21_600_000,
         }
     }
 }

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use bytes::{Buf, BytesMut};
 use mail_model::{Envelope, Moment, Recipient, Reply};
 
-pub use self::config::{EarlyTalk, Extensions, SessionConfig};
+pub use self::config::{EarlyTalk, Extensions, Pipelining, SessionConfig};
 pub use self::event::{
     AbortReason, Action, Event, Greeting, MessageStart, Protection, SenderRequest, Storage, Verdict,
 };
@@ -81,6 +81,22 @@ struct Mail {
     size: Option<u64>,
 }
 
+/// Why a session is to close.
+#[derive(Debug)]
+enum Leaving {
+    ShuttingDown,
+    SentAway(Reply),
+}
+
+/// What a client did since its session began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Command lines.
+    pub commands: u64,
+    /// What was refused of all it did.
+    pub errors: u64,
+}
+
 /// One connection of a client.
 #[derive(Debug)]
 pub struct Session {
@@ -98,7 +114,10 @@ pub struct Session {
     errors: u32,
     commands_without_mail: u32,
     input_ended: bool,
-    shutting_down: bool,
+    /// Why the session is to close as soon as it may.
+    leaving: Option<Leaving>,
+    usage: Usage,
+    began: Moment,
     /// When the client last completed a command or sent content, or we last answered.
     active: Moment,
 }
@@ -121,7 +140,9 @@ impl Session {
             errors: 0,
             commands_without_mail: 0,
             input_ended: false,
-            shutting_down: false,
+            leaving: None,
+            usage: Usage::default(),
+            began: now,
             active: now,
         }
     }
@@ -148,7 +169,8 @@ impl Session {
         match event {
             Event::Input => {}
             Event::EndOfInput => self.input_ended = true,
-            Event::Shutdown => self.shutting_down = true,
+            Event::Shutdown => self.leaving = Some(Leaving::ShuttingDown),
+            Event::SendAway(reply) => self.leaving = Some(Leaving::SentAway(reply)),
             Event::DeadlineReached => self.deadline_reached(now, out),
             Event::Greet(greeting) => self.greet(now, greeting, input, out),
             Event::Sender(verdict) => self.sender_answered(now, verdict, out),
@@ -166,11 +188,20 @@ impl Session {
         let limits = &self.config.limits;
         match &self.state {
             State::Greeting | State::Waiting(_) | State::Closed => None,
-            State::Command => Some(self.active + limits::span(limits.command_ms)),
+            State::Command => {
+                let idle = self.active + limits::span(limits.command_ms);
+                let old = self.began + limits::span(limits.session_ms);
+                // Between commands, but not between messages: what is begun may be ended.
+                Some(if self.is_idle() { idle.min(old.max(self.active)) } else { idle })
+            }
             State::Data(_) | State::Chunk { .. } => {
                 let silence = self.active + limits::span(limits.data_ms);
                 let began = self.receipt.as_ref().map_or(self.active, |receipt| receipt.began);
-                Some(silence.min(began + limits::span(limits.message_ms)))
+                let came = self.receipt.as_ref().map_or(0, Receipt::received_octets);
+                let earned = came.saturating_mul(1_000).checked_div(limits.data_rate);
+                let slow = earned.map(|ms| began + limits::span(limits.data_ms) + limits::span(ms));
+                let whole = began + limits::span(limits.message_ms);
+                Some(silence.min(whole).min(slow.unwrap_or(whole)))
             }
         }
     }
@@ -199,12 +230,24 @@ impl Session {
         self.hello.as_ref().map(|hello| &*hello.name)
     }
 
+    /// What the client did so far.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// Errors since the last stored message.
+    #[must_use]
+    pub fn errors_in_a_row(&self) -> u32 {
+        self.errors
+    }
+
     // ---- reading -------------------------------------------------------------------------------------------------
 
     fn pump(&mut self, now: Moment, input: &mut BytesMut, out: &mut Vec<Action>) {
         while self.wants_input() {
-            if self.shutting_down {
-                self.close(answer::SHUTDOWN, AbortReason::ShuttingDown, out);
+            if let Some(leaving) = self.leaving.take() {
+                self.leave(leaving, out);
                 break;
             }
             let moved = match &mut self.state {
@@ -217,8 +260,10 @@ impl Session {
                 break;
             }
         }
-        if self.shutting_down && matches!(self.state, State::Greeting) {
-            self.close(answer::SHUTDOWN, AbortReason::ShuttingDown, out);
+        if matches!(self.state, State::Greeting)
+            && let Some(leaving) = self.leaving.take()
+        {
+            self.leave(leaving, out);
         }
         if self.input_ended && !matches!(self.state, State::Waiting(_) | State::Closed) {
             // RFC 5321 4.1.1.4: what did not end was never sent.
@@ -232,11 +277,19 @@ impl Session {
     fn read_command(&mut self, now: Moment, input: &mut BytesMut, out: &mut Vec<Action>) -> bool {
         match self.lines.next(input) {
             Line::Incomplete => return false,
-            Line::Refused(fault) => self.error(answer::line_fault(fault), out),
+            Line::Refused(fault) => {
+                self.usage.commands += 1;
+                self.error(answer::line_fault(fault), out);
+            }
             Line::Complete(length) => {
+                self.usage.commands += 1;
                 let parsed = command::parse(input.get(..length).unwrap_or_default());
                 input.advance(length + 2);
                 match parsed {
+                    Ok(command) if !input.is_empty() && self.must_be_last(&command) => {
+                        self.usage.errors += 1;
+                        self.close(answer::UNAUTHORIZED_GROUP, AbortReason::Closed, out);
+                    }
                     Ok(command) => self.command(now, command, input, out),
                     // What follows such a BDAT cannot be told from commands, so nothing more is read.
                     Err(SyntaxError::ChunkSize) => self.close(answer::CHUNK_SIZE, AbortReason::Closed, out),
@@ -480,6 +533,7 @@ impl Session {
             Answer::Given(reply) => reply::write(&reply::refusal(reply), &mut self.replies),
         }
         self.errors += 1;
+        self.usage.errors += 1;
         if self.errors > self.config.limits.errors {
             self.close(answer::TOO_MANY_ERRORS, AbortReason::Closed, out);
         }
@@ -496,6 +550,16 @@ impl Session {
             receipt.abort(reason, out);
         }
         self.forget_message();
+    }
+
+    fn leave(&mut self, leaving: Leaving, out: &mut Vec<Action>) {
+        match leaving {
+            Leaving::ShuttingDown => self.close(answer::SHUTDOWN, AbortReason::ShuttingDown, out),
+            Leaving::SentAway(reply) => {
+                reply::write(&reply::refusal(reply), &mut self.replies);
+                self.close_silently(AbortReason::Closed, out);
+            }
+        }
     }
 
     fn close(&mut self, line: &'static str, reason: AbortReason, out: &mut Vec<Action>) {

@@ -4,7 +4,8 @@
 //! ```text
 //! # a comment
 //! ! size 100                      a setting: size, recipients, errors, commands, line, early-talk, extensions none,
-//!                                 tls offered, tls active, xclient
+//!                                 tls offered, tls active, xclient, strict (pipelining), rate,
+//!                                 age
 //! ! stepwise                      the dialogue depends on the client waiting: only fed line by line
 //! ? recipient <a@b> 550 5.7.1 no  the shell's answer to a question: sender, recipient, begin, store
 //! C: text                         the client sends text (with \xNN, \r, \n, \0, \\) and CRLF
@@ -27,7 +28,8 @@ use std::path::Path;
 use bytes::BytesMut;
 use mail_model::{Domain, Moment, Reply, ReversePath};
 use smtp::session::{
-    Action, EarlyTalk, Event, Extensions, Greeting, Protection, Session, SessionConfig, Storage, Verdict,
+    Action, EarlyTalk, Event, Extensions, Greeting, Pipelining, Protection, Session, SessionConfig, Storage,
+    Verdict,
 };
 
 enum Doing {
@@ -90,6 +92,9 @@ fn setting(dialogue: &mut Dialogue, text: &str) {
         "tls" => {
             dialogue.protection = if value == "active" { Protection::Tls } else { Protection::Offered };
         }
+        "rate" => limits.data_rate = value.parse().unwrap(),
+        "age" => limits.session_ms = value.parse().unwrap(),
+        "strict" => dialogue.config.pipelining = Pipelining::Strict,
         "xclient" => dialogue.believes_xclient = true,
         "stepwise" => dialogue.stepwise = true,
         "extensions" => {

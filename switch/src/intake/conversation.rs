@@ -3,6 +3,8 @@
 //!
 //! It reads nothing while a question is open, so a slow disk slows the client down and fills no memory.
 
+mod guard;
+
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -11,11 +13,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 use mail_model::{EnhancedStatus, Recipient, Reply};
 use message::Received;
+use policy::limits::Kind;
 use queue_format::record::{MessageKey, encode_envelope};
 use routing::Target;
 use settings::TlsMode;
 use smtp::session::{
-    AbortReason, Action, Event, Greeting, MessageStart, Protection, Session, Storage, Verdict,
+    AbortReason, Action, Event, Greeting, MessageStart, Protection, Session, Storage, Usage, Verdict,
 };
 use smtp::xclient::ClientClaim;
 use socket2::SockRef;
@@ -62,6 +65,10 @@ pub(crate) struct Conversation {
     output: Vec<u8>,
     /// Accepted messages whose 250 is not written yet.
     unreplied: Vec<MessageKey>,
+    /// What the client did, as far as it was counted.
+    counted: Usage,
+    /// Why the client is to be sent away.
+    overdone: Option<Reply>,
     /// A 421 was said that the session does not know of: close after it is written.
     hang_up: bool,
 }
@@ -98,6 +105,8 @@ impl Conversation {
             upload: None,
             output: Vec::new(),
             unreplied: Vec::new(),
+            counted: Usage::default(),
+            overdone: None,
             hang_up: false,
             parts,
         }
@@ -120,6 +129,10 @@ impl Conversation {
             self.shake_hands().await?;
         }
         self.hear_early_talk().await?;
+        if !self.input.is_empty() {
+            self.parts.counters.refusals.add(["connection", "early_talk"], 1);
+            tracing::info!(event = "session.early_talk", client = %self.visitor.client);
+        }
         let greeting = if self.parts.gate.is_open() {
             Greeting::Ready
         } else {
@@ -129,6 +142,7 @@ impl Conversation {
         let mut event = Event::Greet(greeting);
         loop {
             self.session.step(self.parts.clock.now(), event, &mut self.input, &mut self.actions);
+            self.watch().await;
             let answer = self.carry_out().await?;
             if let Some(answer) = answer
                 && !self.session.is_closed()
@@ -140,12 +154,19 @@ impl Conversation {
             if self.session.is_closed() || self.hang_up {
                 return Ok(());
             }
-            event = self.next_event().await;
+            event = match self.overdone.take() {
+                Some(reply) => Event::SendAway(reply),
+                None => self.next_event().await,
+            };
         }
     }
 
     /// RFC 5321 4.3.1: a client waits for the greeting. What is here before it was said too early.
     async fn hear_early_talk(&mut self) -> io::Result<()> {
+        let delay = self.greet_delay();
+        if !delay.is_zero() {
+            return self.listen(delay).await;
+        }
         if self.stream.is_tls() {
             let mut byte = [0];
             if self.stream.read_now(&mut byte).is_ok_and(|count| count > 0) {
@@ -232,9 +253,14 @@ impl Conversation {
                     }
                 }
                 Action::CheckSender(request) => {
-                    answer = Some(Event::Sender(self.admit(request.size.unwrap_or(0))));
+                    let verdict = self.bounded(Kind::Message);
+                    let verdict = verdict.unwrap_or_else(|| self.admit(request.size.unwrap_or(0)));
+                    answer = Some(Event::Sender(verdict));
                 }
-                Action::CheckRecipient(recipient) => answer = Some(Event::Recipient(self.judge(&recipient))),
+                Action::CheckRecipient(recipient) => {
+                    let verdict = self.bounded(Kind::Recipient).unwrap_or_else(|| self.judge(&recipient));
+                    answer = Some(Event::Recipient(verdict));
+                }
                 Action::BeginMessage(start) => answer = Some(Event::Message(self.begin(&start))),
                 Action::Body(bytes) => {
                     if let Some(upload) = &mut self.upload {
@@ -285,10 +311,9 @@ impl Conversation {
     /// A front says whose session it passes on. That client is counted like one that came by itself.
     fn reintroduce(&mut self, claim: &ClientClaim) -> Greeting {
         let visitor = self.visitor.passed_on(claim);
-        let client_max = self.parts.settings.load().limits.connections_per_client;
-        let client_max = if visitor.unnamed { usize::MAX } else { client_max };
-        if self.place.move_to(visitor.client, client_max).is_err() {
-            tracing::info!(event = "intake.turned_away", client = %visitor.client, scope = "client", told = true);
+        let limits = &self.parts.settings.load().limits;
+        if let Err(crowded) = self.place.move_to(self.parts.clock.now(), visitor.counted(), limits) {
+            tracing::info!(event = "intake.turned_away", client = %visitor.client, scope = crowded.name(), told = true);
             let status = EnhancedStatus::new(4, 7, 0);
             return Greeting::Refuse(Reply::local(
                 421,

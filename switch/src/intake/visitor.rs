@@ -50,6 +50,11 @@ impl Visitor {
         }
     }
 
+    /// Whose connections and deeds are counted for it, if anybody's.
+    pub(crate) fn counted(&self) -> Option<IpAddr> {
+        (!self.unnamed).then_some(self.client)
+    }
+
     /// What a front says replaces what was known.
     pub(crate) fn passed_on(&self, claim: &ClientClaim) -> Self {
         let mut visitor = self.clone();

@@ -5,6 +5,7 @@
 mod accept;
 mod certificates;
 mod command_line;
+mod defence;
 mod front;
 mod lifecycle;
 mod lmtp;

@@ -22,6 +22,7 @@ pub(crate) const TIMED_OUT: &str = "421 4.4.2 timed out waiting for you";
 pub(crate) const TOO_MANY_ERRORS: &str = "421 4.7.0 too many errors";
 pub(crate) const TOO_MANY_COMMANDS: &str = "421 4.7.0 too many commands without a message";
 pub(crate) const LOCAL_ERROR: &str = "421 4.3.0 local error, try again later";
+pub(crate) const UNAUTHORIZED_GROUP: &str = "554 5.5.0 you did not wait for a reply where RFC 2920 says so";
 pub(crate) const UNSYNCHRONIZED: &str = "421 4.5.0 you sent bytes after DATA without waiting for its reply";
 
 pub(crate) const UNSYNCHRONIZED_TLS: &str =

@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use mail_model::{Envelope, Moment, Recipient, ReversePath};
 
 use super::answer::{self, Answer};
+use super::config::Pipelining;
 use super::event::{AbortReason, Action, MessageStart, Protection, SenderRequest};
 use super::receipt::Receipt;
 use super::{Hello, Mail, Question, Session, State};
@@ -35,6 +36,25 @@ impl Session {
             Command::Xclient(claim) => self.client_is(claim, out),
             Command::NotImplemented => self.error(answer::NOT_IMPLEMENTED, out),
         }
+    }
+
+    /// RFC 2920 3.1: the client must wait for the reply to this command, and we were told to insist on it.
+    pub(super) fn must_be_last(&self, command: &Command) -> bool {
+        let grouped = match command {
+            Command::Rset | Command::Mail(_) | Command::Rcpt(_) | Command::Bdat(_) => {
+                self.config.extensions.pipelining && self.hello.as_ref().is_some_and(|hello| hello.extended)
+            }
+            // What follows QUIT is never read, and nobody is harmed by it; STARTTLS and XCLIENT look after themselves.
+            Command::Quit | Command::StartTls | Command::Xclient(_) => true,
+            Command::Data
+            | Command::Ehlo(_)
+            | Command::Helo(_)
+            | Command::Noop
+            | Command::Help
+            | Command::Vrfy
+            | Command::NotImplemented => false,
+        };
+        self.config.pipelining == Pipelining::Strict && !grouped
     }
 
     fn hello(&mut self, hello: Hello, out: &mut Vec<Action>) {

@@ -16,6 +16,8 @@ pub struct SessionConfig {
     pub extensions: Extensions,
     /// What happens to a client that talks before it is greeted.
     pub early_talk: EarlyTalk,
+    /// What happens to a client that does not wait where it must.
+    pub pipelining: Pipelining,
 }
 
 impl SessionConfig {
@@ -27,6 +29,7 @@ impl SessionConfig {
             limits: Limits::default(),
             extensions: Extensions::default(),
             early_talk: EarlyTalk::default(),
+            pipelining: Pipelining::default(),
         }
     }
 }
@@ -67,4 +70,16 @@ pub enum EarlyTalk {
     Refuse,
     /// What it said is read as if it had waited.
     Tolerate,
+}
+
+/// RFC 2920 3.1: which commands must be the last of a group, and no groups before EHLO offered them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pipelining {
+    /// What stands behind such a command is read as if the client had waited; after a refused DATA nothing is.
+    #[default]
+    Tolerate,
+    /// `554 5.5.0`, and the connection is closed. What came is judged as it came, so a client that does not wait is caught
+    /// when its bytes arrive together.
+    Strict,
 }

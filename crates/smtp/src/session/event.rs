@@ -27,6 +27,8 @@ pub enum Event {
     Stored(Storage),
     /// The answer to [`Action::StartTls`]: TLS is spoken from here on, and the buffer holds nothing that came before.
     Secured,
+    /// Close with this reply (4yz or 5yz) as soon as no question is open.
+    SendAway(Reply),
     /// Close as soon as no question is open: a message whose end was received is still answered, one that is being
     /// received is aborted.
     Shutdown,
