@@ -6,6 +6,7 @@ declare -A packages=(
     [cc]=gcc
     [dovecot]=dovecot-lmtpd
     [haproxy]=haproxy
+    [postfix]=postfix
     [promtool]=prometheus
     [shellcheck]=shellcheck
     [systemd-analyze]=systemd

@@ -77,7 +77,7 @@ pub struct RelayPolicy {
 pub enum RelayVerdict {
     /// Taken: the client is trusted.
     TrustedClient,
-    /// Taken: the domain is one of ours.
+    /// Taken: the domain is one of ours, or it is for our postmaster.
     RelayDomain,
     /// Not taken.
     Denied,
@@ -104,7 +104,8 @@ impl RelayPolicy {
         if self.trusted_networks.iter().any(|network| network.contains(&client)) {
             return RelayVerdict::TrustedClient;
         }
-        let Some(domain) = recipient.domain() else { return RelayVerdict::Denied };
+        // RFC 5321 4.5.1: "postmaster" alone is always taken, and nothing else comes without a domain.
+        let Some(domain) = recipient.domain() else { return RelayVerdict::RelayDomain };
         // `user%elsewhere@ours`, `elsewhere!user@ours`, `"user@elsewhere"@ours`: the next hop might route by what is in
         // the local part, and would trust us. Strangers may not say that, quoted or not.
         if recipient.local_part().contains(['%', '!', '@']) {
@@ -155,7 +156,7 @@ mod tests {
             ("a@badrelay.test", RelayVerdict::Denied),
             ("a@relay.test.elsewhere.invalid", RelayVerdict::Denied),
             ("a@[10.0.0.1]", RelayVerdict::Denied),
-            ("postmaster", RelayVerdict::Denied),
+            ("postmaster", RelayVerdict::RelayDomain),
         ];
         for (recipient, wanted) in cases {
             for client in ["192.0.2.1", "::ffff:192.0.2.1", "2001:db9::1"] {

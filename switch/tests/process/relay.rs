@@ -7,7 +7,7 @@ async fn a_stranger_reaches_the_relay_domains_whatever_the_address_looks_like() 
     let site = Site::new(&Config { trusted: "192.0.2.0/24", ..Config::default() });
     let switch = site.start_ready().await;
     let mut client = site.client().await;
-    for accepted in ["<b@example.test>", "<B@EXAMPLE.TEST>", "<\"b c\"@example.test>"] {
+    for accepted in ["<b@example.test>", "<B@EXAMPLE.TEST>", "<\"b c\"@example.test>", "<postmaster>"] {
         assert_eq!(say(&mut client, "MAIL FROM:<a@client.test>").await.code, 250);
         let reply = say(&mut client, &format!("RCPT TO:{accepted}")).await;
         assert_eq!(reply.code, 250, "{accepted}: {reply:?}");
@@ -32,7 +32,6 @@ async fn a_stranger_reaches_the_relay_domains_whatever_the_address_looks_like() 
         "b@elsewhere.test",
         "<b@elsewhere.test",
         "<b@elsewhere.test\0@example.test>",
-        "<postmaster>",
     ];
     for (number, address) in refused.iter().enumerate() {
         // A few a session: whoever errs without end is sent away.
