@@ -10,10 +10,11 @@ declare -A packages=(
     [promtool]=prometheus
     [shellcheck]=shellcheck
     [systemd-analyze]=systemd
+    [unbound]=unbound
 )
 missing=()
 for program in "${!packages[@]}"; do
-    command -v "$program" >/dev/null || missing+=("${packages[$program]}")
+    PATH="$PATH:/usr/sbin" command -v "$program" >/dev/null || missing+=("${packages[$program]}")
 done
 
 if ! command -v cargo >/dev/null; then

@@ -8,6 +8,7 @@
 //! | `claims` | recipients that are in somebody's hands |
 //! | `plan` | from the books to what is to be done for one message at one destination |
 //! | `attempt` | one message to one next hop: attempt, connection, transaction, outcome |
+//! | `walk` | the hosts of a next hop, looked up and tried one after the other |
 //! | `transfer` | the shell of `smtp::transaction` |
 //! | `connection`, `wire` | a connection whose greeting and EHLO are done, and the replies on it |
 //! | `clear` | hosts whose TLS failed and that may be spoken to in clear |
@@ -32,6 +33,7 @@ mod pool;
 mod recent;
 mod transfer;
 mod verdict;
+mod walk;
 mod wire;
 
 pub use context::DeliveryParts;

@@ -10,6 +10,7 @@
 //! | `readiness` | whether new mail is taken |
 //! | `admin`, `health` | what operators, heartbeatd and load balancers ask |
 //! | [`tls`] | TLS of both sides |
+//! | [`names`] | who is asked for names, and by which this switch is known |
 //! | `reload` | the configuration while the switch runs |
 //! | `sockets`, `watchdog` | what the service manager hands down, and what it is told |
 //! | [`counters`] | what was done |
@@ -21,6 +22,7 @@ pub mod counters;
 pub mod delivery;
 mod health;
 mod intake;
+pub mod names;
 mod readiness;
 mod reload;
 mod role;

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use settings::Settings;
 use tokio::sync::mpsc;
 
+use crate::names::{LiveNames, Names};
 use crate::tls::{self, LiveTls, Tls};
 
 /// Reads the configuration again.
@@ -26,15 +27,22 @@ pub(crate) struct Reloader {
     role: Role,
     settings: Arc<ArcSwap<Settings>>,
     tls: LiveTls,
+    names: LiveNames,
     /// The hash of the files as they were last judged. Also keeps two reloads apart.
     judged: Mutex<String>,
 }
 
 impl Reloader {
     /// For the configuration in use, which came from `file`.
-    pub(crate) fn new(file: PathBuf, role: Role, settings: Arc<ArcSwap<Settings>>, tls: LiveTls) -> Self {
+    pub(crate) fn new(
+        file: PathBuf,
+        role: Role,
+        settings: Arc<ArcSwap<Settings>>,
+        tls: LiveTls,
+        names: LiveNames,
+    ) -> Self {
         let judged = Mutex::new(settings.load().hash.clone());
-        Self { file, role, settings, tls, judged }
+        Self { file, role, settings, tls, names, judged }
     }
 
     /// Takes the files and the certificates they name into use, or says every fault of them and changes nothing. Reads a few small files.
@@ -51,7 +59,9 @@ impl Reloader {
         let new = keep_opened(&old, new);
         // The listeners are those that are open, so it is their files that are read again.
         let tls = Tls::load(&new, self.role).map_err(|faults| self.refused(tls::shown(&faults)))?;
+        let names = Names::new(&new).map_err(|fault| self.refused(fault.to_string()))?;
         self.tls.store(Arc::new(tls));
+        self.names.store(Arc::new(names));
         self.settings.store(Arc::new(new));
         tracing::info!(event = "config.reloaded", %hash, previous = %old.hash);
         if waiting.is_empty() {

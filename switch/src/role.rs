@@ -29,6 +29,7 @@ use crate::counters::Counters;
 use crate::delivery::Delivery;
 use crate::health;
 use crate::intake::{self, Door, Intake, Parts, Phase};
+use crate::names::{LiveNames, Names};
 use crate::readiness::Gate;
 use crate::reload::{Reloader, Watch};
 use crate::sockets::HandedDown;
@@ -69,6 +70,7 @@ pub(crate) async fn run(start: Start) -> Result<u8> {
         std::fs::create_dir_all(&options.dir)
             .with_context(|| format!("cannot make the queue directory {}", options.dir.display()))?;
     }
+    let names: LiveNames = Arc::new(ArcSwap::from_pointee(Names::new(&start.settings)?));
     let queue = Queue::open(options)?;
 
     let settings = Arc::new(ArcSwap::from_pointee(start.settings));
@@ -96,8 +98,13 @@ pub(crate) async fn run(start: Start) -> Result<u8> {
         })
     });
     let (orders, order) = mpsc::channel(1);
-    let reloader =
-        Arc::new(Reloader::new(start.file.clone(), start.role, Arc::clone(&settings), Arc::clone(&tls)));
+    let reloader = Arc::new(Reloader::new(
+        start.file.clone(),
+        start.role,
+        Arc::clone(&settings),
+        Arc::clone(&tls),
+        Arc::clone(&names),
+    ));
     let admin = Arc::new(Admin {
         queue: queue.clone(),
         role: start.role,
@@ -124,7 +131,7 @@ pub(crate) async fn run(start: Start) -> Result<u8> {
     }));
     let watch = Watch::start(&start.file);
     let lifecycle =
-        Lifecycle { queue, role: start.role, tls, gate, intake, delivery, admin, reloader, phase };
+        Lifecycle { queue, role: start.role, tls, names, gate, intake, delivery, admin, reloader, phase };
     let code = lifecycle.run(signals, order, watch).await;
     // Ended here and waited for, so that the socket's file goes.
     serving.abort();

@@ -30,6 +30,7 @@ use schedule::{ConcurrencyLimits, RetryPolicy};
 use settings::{Environment, Settings, Source};
 use switch::counters::Counters;
 use switch::delivery::{Delivery, DeliveryParts};
+use switch::names::Names;
 use switch::tls::Tls;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -118,6 +119,7 @@ impl Site {
             queue: self.queue.clone(),
             settings: Arc::clone(&self.live),
             tls: Arc::new(ArcSwap::from_pointee(Tls::load(&self.settings, Role::Secondary).unwrap())),
+            names: Arc::new(ArcSwap::from_pointee(Names::new(&self.settings).unwrap())),
             clock: Arc::new(SystemClock),
             counters: Arc::clone(&self.counters),
         }));

@@ -1,5 +1,6 @@
 //! From an address to its next hop, and who may relay where. Touches no world.
 
+pub mod mx;
 mod next_hop;
 mod relay;
 mod table;

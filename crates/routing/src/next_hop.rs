@@ -1,14 +1,15 @@
 //! Where a message goes next: an ordered list of hosts, tried one after the other.
 //!
-//! Written `10.0.0.1, mx.example:2525, [2001:db8::1]:25`. Hosts are static: nothing is looked up here, and a name is
-//! resolved by who connects. `lmtp://host:24` and `lmtp:unix:/path` are one host that speaks LMTP (RFC 2033).
+//! Written `10.0.0.1, mx.example:2525, [2001:db8::1]:25`, or `mx` for the hosts that DNS names for the recipient's domain.
+//! Nothing is looked up here: names and MX hosts are resolved by who connects. `lmtp://host:24` and `lmtp:unix:/path` are one
+//! host that speaks LMTP (RFC 2033).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use mail_model::Domain;
+use mail_model::{Domain, Mailbox};
 
 use crate::tls::TlsPolicy;
 
@@ -18,6 +19,8 @@ const PORT: u16 = 25;
 const LMTP: &str = "lmtp://";
 /// What LMTP over a socket of this machine begins with in writing.
 const LMTP_SOCKET: &str = "lmtp:unix:";
+/// The next hop that is looked up for each domain.
+const MX: &str = "mx";
 
 /// Why a text is not a next hop. Each says what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,9 +28,9 @@ pub enum NextHopError {
     /// Nothing between two commas, or nothing at all.
     #[error("a host is missing; write for example '10.0.0.1, mx.example.test:2525'")]
     Empty,
-    /// `mx`: the destination's own MX hosts.
-    #[error("'mx' is not known yet; name the hosts, for example '10.0.0.1, mx.example.test:2525'")]
-    Mx,
+    /// `mx` among hosts.
+    #[error("'mx' stands alone: it is the hosts that the recipient's domain names; remove it, or the others")]
+    MxAlone,
     /// `https://…` and its like.
     #[error(
         "'{0}' names a scheme that is not known; write 'host' or 'host:port' for SMTP, 'lmtp://host:port' or 'lmtp:unix:/path' for LMTP"
@@ -128,7 +131,7 @@ impl FromStr for HostPort {
         }
         let (host, port) = match text.split_once(':') {
             Some((host, port)) => (host, parse_port(port)?),
-            None if text.eq_ignore_ascii_case("mx") => return Err(NextHopError::Mx),
+            None if text.eq_ignore_ascii_case(MX) => return Err(NextHopError::MxAlone),
             None => (text, PORT),
         };
         let host = match host.parse::<IpAddr>() {
@@ -171,17 +174,29 @@ pub enum Protocol {
     Lmtp,
 }
 
-/// Hosts in the order they are tried; at least one. With another TLS policy it is another next hop, so that a connection
-/// of one policy never serves the other.
+/// Whose MX hosts a next hop is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Exchanger {
+    /// Nobody's: the hosts are written.
+    Static,
+    /// Those of each recipient's domain.
+    OfRecipient,
+    /// Those of this one.
+    Of(Domain),
+}
+
+/// Hosts in the order they are tried; at least one, or those that DNS names for a domain. With another TLS policy it is
+/// another next hop, so that a connection of one policy never serves the other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NextHop {
     protocol: Protocol,
+    exchanger: Exchanger,
     hosts: Vec<HostPort>,
     tls: TlsPolicy,
 }
 
 impl NextHop {
-    /// The hosts in the order they are tried.
+    /// The hosts in the order they are tried; none if they are looked up.
     #[must_use]
     pub fn hosts(&self) -> &[HostPort] {
         &self.hosts
@@ -199,6 +214,45 @@ impl NextHop {
         self.hosts.iter().any(|host| matches!(host.host, Host::Socket(_)))
     }
 
+    /// True for `mx`.
+    #[must_use]
+    pub fn is_mx(&self) -> bool {
+        self.exchanger != Exchanger::Static
+    }
+
+    /// The domain whose MX hosts it is, once it is known.
+    #[must_use]
+    pub fn mx_domain(&self) -> Option<&Domain> {
+        match &self.exchanger {
+            Exchanger::Of(domain) => Some(domain),
+            Exchanger::Static | Exchanger::OfRecipient => None,
+        }
+    }
+
+    /// The next hop of a recipient: `mx` becomes that of its domain. `None` for a recipient without a domain.
+    #[must_use]
+    pub fn toward(&self, recipient: &Mailbox) -> Option<Self> {
+        match &self.exchanger {
+            Exchanger::Static | Exchanger::Of(_) => Some(self.clone()),
+            Exchanger::OfRecipient => {
+                let exchanger = Exchanger::Of(recipient.domain()?.clone());
+                Some(Self { exchanger, ..self.clone() })
+            }
+        }
+    }
+
+    /// True if `other` is what [`Self::toward`] makes of it for `recipient`. Cheaper than that.
+    #[must_use]
+    pub fn is_toward(&self, recipient: &Mailbox, other: &Self) -> bool {
+        match (&self.exchanger, &other.exchanger) {
+            (Exchanger::OfRecipient, Exchanger::Of(domain)) => {
+                self.tls == other.tls && recipient.domain() == Some(domain)
+            }
+            (Exchanger::OfRecipient, Exchanger::Static | Exchanger::OfRecipient) => false,
+            (Exchanger::Static | Exchanger::Of(_), _) => self == other,
+        }
+    }
+
     /// What they must offer of TLS. Not part of the written form; [`TlsPolicy::May`] until it is said.
     #[must_use]
     pub fn tls(&self) -> &TlsPolicy {
@@ -214,6 +268,11 @@ impl NextHop {
 
 impl fmt::Display for NextHop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.exchanger {
+            Exchanger::Static => {}
+            Exchanger::OfRecipient => return f.write_str(MX),
+            Exchanger::Of(domain) => return write!(f, "{MX} of {domain}"),
+        }
         if self.protocol == Protocol::Lmtp {
             f.write_str(if self.is_socket() { "lmtp:" } else { LMTP })?;
         }
@@ -231,8 +290,21 @@ impl FromStr for NextHop {
     type Err = NextHopError;
 
     fn from_str(text: &str) -> Result<Self, NextHopError> {
+        if text.trim().eq_ignore_ascii_case(MX) {
+            return Ok(Self {
+                protocol: Protocol::Smtp,
+                exchanger: Exchanger::OfRecipient,
+                hosts: Vec::new(),
+                tls: TlsPolicy::default(),
+            });
+        }
         if let Some(host) = lmtp(text.trim())? {
-            return Ok(Self { protocol: Protocol::Lmtp, hosts: vec![host], tls: TlsPolicy::default() });
+            return Ok(Self {
+                protocol: Protocol::Lmtp,
+                exchanger: Exchanger::Static,
+                hosts: vec![host],
+                tls: TlsPolicy::default(),
+            });
         }
         let mut hosts: Vec<HostPort> = Vec::new();
         for part in text.split(',') {
@@ -245,7 +317,7 @@ impl FromStr for NextHop {
             }
             hosts.push(host);
         }
-        Ok(Self { protocol: Protocol::Smtp, hosts, tls: TlsPolicy::default() })
+        Ok(Self { protocol: Protocol::Smtp, exchanger: Exchanger::Static, hosts, tls: TlsPolicy::default() })
     }
 }
 
@@ -297,12 +369,28 @@ mod tests {
     }
 
     #[test]
+    fn mx_becomes_the_next_hop_of_each_domain() {
+        let mailbox = |text| Mailbox::parse_stored(text).unwrap();
+        let hop: NextHop = " MX ".parse().unwrap();
+        assert_eq!((hop.to_string().as_str(), hop.is_mx(), hop.mx_domain()), ("mx", true, None));
+        let (a, b) = (mailbox("x@A.test"), mailbox("y@b.test"));
+        let toward = hop.toward(&a).unwrap();
+        assert_eq!(toward.mx_domain().unwrap().as_str(), "a.test");
+        assert_eq!(toward.to_string(), "mx of a.test");
+        assert!(hop.is_toward(&a, &toward) && !hop.is_toward(&b, &toward));
+        assert!(!hop.clone().with_tls(TlsPolicy::Encrypt).is_toward(&a, &toward));
+        assert_eq!(hop.toward(&mailbox("postmaster")), None);
+        let fixed: NextHop = "10.0.0.1".parse().unwrap();
+        assert!(fixed.is_toward(&a, &fixed.toward(&a).unwrap()) && !fixed.is_toward(&a, &toward));
+    }
+
+    #[test]
     fn what_is_not_a_static_host_is_refused_with_a_remedy() {
         let cases = [
             ("", "a host is missing"),
             ("10.0.0.1,,10.0.0.2", "a host is missing"),
-            ("mx", "name the hosts"),
-            ("MX", "name the hosts"),
+            ("mx, 10.0.0.1", "'mx' stands alone"),
+            ("10.0.0.1, MX", "'mx' stands alone"),
             ("https://127.0.0.1:24", "a scheme that is not known"),
             ("lmtp://127.0.0.1", "names no port"),
             ("lmtp://[::1]", "names no port"),

@@ -2,6 +2,7 @@
 
 mod clients;
 mod cluster;
+mod dns;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -44,6 +45,7 @@ pub(crate) fn settings<'a>(
     distinct_addresses(read, top);
     let relay = relay(read, &top.key("relay"));
     let routes = routes(read, &top.key("routes"));
+    let dns = dns::dns(read, &top.key("dns"));
     let hostname = node.as_ref().map(|node| node.hostname.clone());
     let mut limits = limits(read, &top.key("limits"), hostname);
     if let (Some(limits), Some(cluster)) = (&mut limits, &cluster) {
@@ -61,6 +63,7 @@ pub(crate) fn settings<'a>(
         monitor,
         relay,
         routes,
+        dns,
         limits: limits?,
         retry,
         launcher: Launcher::Exec,
@@ -267,7 +270,7 @@ fn routes<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Routes {
         let target: Option<Target> = read.required(
             &item.key("next_hop"),
             |read, at| read.parsed(at, |text| text.parse().map_err(|e: routing::TargetError| e.to_string())),
-            "write where the mail goes: \"10.0.0.1\" or \"mx.example.test:25\"",
+            "write where the mail goes: \"10.0.0.1\", \"mx.example.test:25\", or mx",
         );
         let tls = tls_policy(read, &item);
         let tls = if let Some(target) = &target { fitting_tls(read, &item, target, tls) } else { tls };

@@ -231,9 +231,9 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         "routes[].next_hop",
-        "hosts, `lmtp://host:port`, `lmtp:unix:/path`, `discard`, `hold` or `error: STATUS text`",
+        "hosts, `mx`, `lmtp://host:port`, `lmtp:unix:/path`, `discard`, `hold` or `error: STATUS text`",
         Required,
-        "Where that mail goes: `10.0.0.1, mx.example.test:2525, [2001:db8::1]:25`, tried in this order. Port 25 if none is written. `lmtp:` is one server that speaks LMTP (RFC 2033). `discard`: it is taken and deleted, and nobody is told. `hold`: it is set aside; when it is released its route is looked up again. `error: 5.1.1 no such user`: it is refused at RCPT, with 4.x.x for now and with 5.x.x for good, and bounces if it is in the queue already.",
+        "Where that mail goes: `10.0.0.1, mx.example.test:2525, [2001:db8::1]:25`, tried in this order. Port 25 if none is written. `mx`: to the hosts that DNS names for the recipient's domain (RFC 5321 5.1), best preference first. `lmtp:` is one server that speaks LMTP (RFC 2033). `discard`: it is taken and deleted, and nobody is told. `hold`: it is set aside; when it is released its route is looked up again. `error: 5.1.1 no such user`: it is refused at RCPT, with 4.x.x for now and with 5.x.x for good, and bounces if it is in the queue already.",
     ),
     key(
         "routes[].tls",
@@ -246,6 +246,42 @@ pub(crate) const KEYS: &[Key] = &[
         "path",
         Words("the machine's own"),
         "The certificates that `verify` trusts, PEM. Only with `tls: verify`. It is read again on every reload.",
+    ),
+    key(
+        "dns.servers[]",
+        "address, or address:port",
+        Words("those of `/etc/resolv.conf`"),
+        "Who is asked for names, MX hosts and addresses. Answers are kept as long as their records allow; a reload forgets them.",
+    ),
+    key(
+        "dns.timeout",
+        "duration",
+        Is("5s"),
+        "How long one question to one server may take. It is asked twice. 100ms to 30s.",
+    ),
+    key(
+        "dns.trust_ad",
+        "true or false",
+        Is("false"),
+        "The servers validate DNSSEC, and nobody stands between them and this machine: what they mark as authentic (the AD bit) is believed. Right for an own resolver on this machine only.",
+    ),
+    key(
+        "dns.addresses",
+        "`ipv6_first`, `ipv4_first`, `ipv4` or `ipv6`",
+        Is("ipv6_first"),
+        "Which addresses of a host are tried, and which kind first.",
+    ),
+    key(
+        "dns.mx_port",
+        "number",
+        Is("25"),
+        "Where the MX hosts of `next_hop: mx` are spoken to. Another one than 25 is for tests.",
+    ),
+    key(
+        "dns.own[]",
+        "address or host name",
+        Words("none"),
+        "By what this switch is known in MX records besides `node.hostname` and the addresses it listens at: a balancer's address, the other nodes. Mail is never sent to a host at its own preference or behind it, which would loop.",
     ),
     key(
         "limits.message_size",

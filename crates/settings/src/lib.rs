@@ -23,8 +23,8 @@ pub use explain::{Change, Explained, Scope, Written, explain, reference};
 pub use fault::Fault;
 
 pub use model::{
-    ClusterSettings, Launcher, LimitSettings, ListenerSettings, NodeSettings, PeerSettings, QueueSettings,
-    Settings, Storage, TlsFiles, TlsMode,
+    ClusterSettings, DnsSettings, Launcher, LimitSettings, ListenerSettings, NodeSettings, PeerSettings,
+    QueueSettings, Settings, Storage, TlsFiles, TlsMode,
 };
 pub use source::{Environment, Source};
 

@@ -8,6 +8,7 @@ use cluster::Timers;
 use ipnet::IpNet;
 use mail_model::{Domain, NodeId};
 use policy::limits::ClientLimits;
+use routing::mx::{AddressOrder, Own};
 use routing::{RelayPolicy, Routes};
 use schedule::{ConcurrencyLimits, RetryPolicy};
 use smtp::limits::SendTimeouts;
@@ -34,6 +35,8 @@ pub struct Settings {
     pub relay: RelayPolicy,
     /// From an address to a next hop.
     pub routes: Routes,
+    /// How names are looked up, and who we are there.
+    pub dns: DnsSettings,
     /// Bounds of the programs.
     pub limits: LimitSettings,
     /// When a deferred recipient is tried again, and for how long.
@@ -137,6 +140,23 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// Private key.
     pub key: PathBuf,
+}
+
+/// How names are looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsSettings {
+    /// Who is asked; the machine's servers if none.
+    pub servers: Vec<SocketAddr>,
+    /// How long one question to one server may take.
+    pub timeout: Duration,
+    /// The servers validate DNSSEC, and their AD bit is believed. RFC 6840 5.8.
+    pub trust_ad: bool,
+    /// Which addresses of a host are used.
+    pub addresses: AddressOrder,
+    /// Where MX hosts listen.
+    pub mx_port: u16,
+    /// By what this switch is known in MX records, besides its host name and the addresses it listens at.
+    pub own: Own,
 }
 
 /// Bounds.

@@ -114,6 +114,11 @@ fn rows(s: &Settings) -> Vec<(String, String)> {
             row(&format!("routes '{}' tls_roots", route.pattern), file.display().to_string());
         }
     }
+    row("dns.servers", joined(&s.dns.servers));
+    row("dns.timeout", settings::show_duration(s.dns.timeout));
+    row("dns.trust_ad", s.dns.trust_ad.to_string());
+    row("dns.mx_port", s.dns.mx_port.to_string());
+    row("dns.own", [joined(&s.dns.own.names), joined(&s.dns.own.addresses)].join(", "));
     let limits = &s.limits;
     row("limits.message_size", format!("{}B", limits.session.limits.message_size));
     row("limits.recipients", limits.session.limits.recipients.to_string());

@@ -7,16 +7,17 @@ use bytes::BytesMut;
 use mail_model::{AttemptNumber, EnhancedStatus, Epoch, Moment, RecipientIndex, Reply, ReplyClass};
 use queue_format::record::{Failure, MessageKey, OperateRecord, OutcomeRecord, Verb, Verdict};
 use queue_store::{AppendError, ContentError, Refusal};
-use routing::{HostPort, NextHop, TlsPolicy};
+use routing::{HostPort, NextHop};
 use schedule::{Outcome, Task};
 use smtp::transaction::{ConnectionState, RecipientResult};
 
-use super::connection::{Approach, Connection};
+use super::connection::Connection;
 use super::context::{Context, Phase};
 use super::destination::Destination;
 use super::plan::{self, Work};
 use super::transfer::{Content, Ended, Transfer};
 use super::verdict::{Judge, Sentence};
+use super::walk::Walk;
 
 /// How long to wait after a failure that is our own.
 const OWN_FAILURE: Duration = Duration::from_secs(5);
@@ -43,9 +44,15 @@ struct Tried {
 }
 
 impl Tried {
+    /// No host gave service. If there will never be one, the recipients fail.
     fn unreached(context: &Context, work: &Work, reply: &Reply) -> Self {
-        let reach = Outcome::Unreachable(context.random());
-        Self { results: deferred(&work.recipients, reply), reach, remote: None, secured: false, damage: None }
+        let (results, reach) = if reply.class() == ReplyClass::Permanent {
+            let failed = |index: &RecipientIndex| (*index, RecipientResult::Failed(reply.clone()));
+            (work.recipients.iter().map(failed).collect(), Outcome::Reached)
+        } else {
+            (deferred(&work.recipients, reply), Outcome::Unreachable(context.random()))
+        };
+        Self { results, reach, remote: None, secured: false, damage: None }
     }
 }
 
@@ -161,11 +168,11 @@ impl Attempt<'_> {
         // Nothing of the transaction is said before the attempt is durable; a greeting may be.
         let (attempt, session) = tokio::join!(attempt, session);
         let Ok(number) = attempt else {
-            *self.connection = session.ok();
+            *self.connection = session.ok().map(|(session, _)| session);
             return self.later(&work, destination);
         };
         let tried = match session {
-            Ok(session) => self.transact(&work, hop, session, &mut content).await,
+            Ok((session, walk)) => self.transact(&work, hop, session, walk, &mut content).await,
             Err(reply) => Tried::unreached(self.context, &work, &reply),
         };
         let attempt = Some((queue.epoch(), number));
@@ -207,6 +214,7 @@ impl Attempt<'_> {
         work: &Work,
         hop: &Arc<NextHop>,
         mut session: Connection,
+        mut walk: Option<Walk>,
         content: &mut Content,
     ) -> Tried {
         let settings = self.context.settings.load_full();
@@ -229,9 +237,9 @@ impl Attempt<'_> {
                 Ended::Done(completion) => (completion, None),
                 Ended::Damaged(error, completion) => (completion, Some(error)),
                 // It died while it waited: nobody's fault, and no attempt of its own.
-                Ended::Stale => match fresh(self.context, hop, hop.hosts()).await {
-                    Ok(connection) => {
-                        session = connection;
+                Ended::Stale => match fresh(self.context, hop).await {
+                    Ok((connection, rest)) => {
+                        (session, walk) = (connection, Some(rest));
                         continue;
                     }
                     Err(reply) => return Tried::unreached(self.context, work, &reply),
@@ -244,7 +252,7 @@ impl Attempt<'_> {
                 && nobody
                 && !ours
                 && content.is_whole()
-                && let Ok(next) = fresh(self.context, hop, after(hop, &session.host)).await
+                && let Ok(next) = further(self.context, hop, &mut walk, &session.host).await
             {
                 // It broke off before it took anything: the next host may do better.
                 session = next;
@@ -322,78 +330,41 @@ impl Attempt<'_> {
     }
 }
 
-/// A connection to `hop`: the worker's own, one that waits, or a new one.
+/// A connection to `hop`: the worker's own, one that waits, or a new one, and then with the hosts that come after it.
 async fn connected(
     context: &Context,
     own: Option<Connection>,
     hop: &Arc<NextHop>,
-) -> Result<Connection, Reply> {
+) -> Result<(Connection, Option<Walk>), Reply> {
     // It was used a moment ago. One that was closed since is found out by the transaction, before anything is lost.
     let own = own.filter(Connection::is_settled);
     match own.or_else(|| context.pool.take(hop, context.clock.now())) {
-        Some(connection) => Ok(connection),
-        None => fresh(context, hop, hop.hosts()).await,
+        Some(connection) => Ok((connection, None)),
+        None => fresh(context, hop).await.map(|(connection, walk)| (connection, Some(walk))),
     }
 }
 
-/// The hosts that are tried when `host` failed.
-fn after<'a>(hop: &'a NextHop, host: &HostPort) -> &'a [HostPort] {
-    let position = hop.hosts().iter().position(|other| other == host);
-    position.and_then(|position| hop.hosts().get(position + 1..)).unwrap_or_default()
+/// A new connection to the first host of `hop` that gives service.
+async fn fresh(context: &Context, hop: &NextHop) -> Result<(Connection, Walk), Reply> {
+    let mut walk = Walk::of(context, hop).await?;
+    let connection = walk.next(context).await?;
+    Ok((connection, walk))
 }
 
-/// A new connection to the first of `hosts` of `hop` that gives service. RFC 5321 5.1: the others are tried in order.
-async fn fresh(context: &Context, hop: &NextHop, hosts: &[HostPort]) -> Result<Connection, Reply> {
-    let mut phase = context.phase.subscribe();
-    let stopped = || Reply::local(451, EnhancedStatus::new(4, 3, 2), "delivery was stopped");
-    let mut failure = stopped();
-    for host in hosts {
-        let opened = tokio::select! {
-            biased;
-            _ = phase.wait_for(|phase| *phase == Phase::Stopped) => return Err(stopped()),
-            opened = open(context, hop, host) => opened,
-        };
-        match opened {
-            Ok(connection) => return Ok(connection),
-            Err(reply) => failure = reply,
-        }
-    }
-    Err(failure)
-}
-
-/// A new connection to `host`. One that may be spoken to in clear is, on another connection, if its TLS does not work.
-async fn open(context: &Context, hop: &NextHop, host: &HostPort) -> Result<Connection, Reply> {
-    let settings = context.settings.load_full();
-    let tls = context.tls.load_full();
-    let policy = hop.tls();
-    let under = |policy| Approach {
-        protocol: hop.protocol(),
-        name: &settings.node.hostname,
-        timeouts: &settings.limits.send,
-        policy,
-        tls: &tls,
-        handshake: settings.limits.tls_handshake,
+/// A new connection to the next host of `hop` after `host`, which broke off.
+async fn further(
+    context: &Context,
+    hop: &NextHop,
+    walk: &mut Option<Walk>,
+    host: &HostPort,
+) -> Result<Connection, Reply> {
+    let mut rest = match walk.take() {
+        Some(walk) => walk,
+        None => Walk::of(context, hop).await?.after(host),
     };
-    let may_be_clear = *policy == TlsPolicy::May;
-    if may_be_clear && context.clear.holds(host, context.clock.now()) {
-        return under(&TlsPolicy::None).open(host).await.map_err(|failure| failure.reply);
-    }
-    let opened = under(policy).open(host).await;
-    match &opened {
-        Ok(connection) if connection.is_secured() => context.counters.handshakes.add(["out", "done"], 1),
-        Err(failure) if failure.of_tls => context.counters.handshakes.add(["out", "failed"], 1),
-        Ok(_) | Err(_) => {}
-    }
-    match opened {
-        Err(failure) if failure.of_tls && may_be_clear => {
-            tracing::info!(event = "tls.next_hop_failed", %host, reply = %failure.reply);
-            let opened = under(&TlsPolicy::None).open(host).await.map_err(|failure| failure.reply)?;
-            // A host that is just not reached says nothing about its TLS.
-            context.clear.remember(host, context.clock.now());
-            Ok(opened)
-        }
-        opened => opened.map_err(|failure| failure.reply),
-    }
+    let connection = rest.next(context).await;
+    *walk = Some(rest);
+    connection
 }
 
 fn deferred(recipients: &[RecipientIndex], reply: &Reply) -> Vec<(RecipientIndex, RecipientResult)> {

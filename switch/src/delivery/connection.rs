@@ -3,7 +3,7 @@
 //! mail-send connects, reads the greeting and says EHLO. Commands, replies and content of a transaction are ours: its
 //! own are made for one message with one answer.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -23,8 +23,6 @@ use crate::tls::{Stream, Tls, Trust};
 
 /// How long one address may take to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a name may take to resolve.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
 /// After so many messages a connection is closed, so that load spreads anew and the first host gets its turn again.
@@ -82,8 +80,8 @@ pub(crate) struct Approach<'a> {
 type Client = SmtpClient<Stream>;
 
 impl Approach<'_> {
-    /// Connects to `host`, says hello, and speaks TLS as the policy wants it.
-    pub(crate) async fn open(self, host: &HostPort) -> Result<Connection, Failure> {
+    /// Connects to `host` at the first of its addresses that answers, says hello, and speaks TLS as the policy wants it.
+    pub(crate) async fn open(self, host: &HostPort, addresses: &[IpAddr]) -> Result<Connection, Failure> {
         if let Host::Socket(path) = &host.host {
             let connected = timeout(CONNECT_TIMEOUT, UnixStream::connect(path)).await;
             let connected = connected.map_err(|_| unreachable(host, "nobody accepts in time"))?;
@@ -91,7 +89,8 @@ impl Approach<'_> {
             return self.begin(stream, None, host).await;
         }
         let mut failure = Failure::from(unreachable(host, "the name has no address"));
-        for address in resolve(host).await?.into_iter().take(ADDRESSES_MAX) {
+        for address in addresses.iter().take(ADDRESSES_MAX) {
+            let address = SocketAddr::new(*address, host.port);
             match self.open_address(address, host).await {
                 Ok(connection) => return Ok(connection),
                 Err(Failure { reply, of_tls }) => {
@@ -285,8 +284,8 @@ impl Connection {
     /// The host as reports name it: RFC 5321 4.1.3 puts an address into brackets.
     pub(crate) fn remote(&self) -> String {
         match &self.host.host {
-            Host::Address(std::net::IpAddr::V4(address)) => format!("[{address}]"),
-            Host::Address(std::net::IpAddr::V6(address)) => format!("[IPv6:{address}]"),
+            Host::Address(IpAddr::V4(address)) => format!("[{address}]"),
+            Host::Address(IpAddr::V6(address)) => format!("[IPv6:{address}]"),
             Host::Name(name) => name.to_string(),
             // RFC 3464 2.3.5 wants a name: it is this machine.
             Host::Socket(_) => "localhost".to_owned(),
@@ -296,20 +295,6 @@ impl Connection {
     /// Takes leave, without waiting for an answer. RFC 5321 4.1.1.10 wants a QUIT.
     pub(crate) fn close(self) {
         self.stream.close_now(hello::QUIT);
-    }
-}
-
-async fn resolve(host: &HostPort) -> Result<Vec<SocketAddr>, Reply> {
-    let name = match &host.host {
-        Host::Address(address) => return Ok(vec![SocketAddr::new(*address, host.port)]),
-        Host::Name(name) => name,
-        Host::Socket(_) => return Ok(Vec::new()),
-    };
-    let found = timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((name.as_str(), host.port))).await;
-    match found {
-        Ok(Ok(addresses)) => Ok(addresses.collect()),
-        Ok(Err(error)) => Err(unreachable(host, &format!("the name cannot be resolved: {error}"))),
-        Err(_) => Err(unreachable(host, "the name was not resolved in time")),
     }
 }
 
@@ -328,7 +313,7 @@ fn tls_failed(host: &HostPort, why: &str) -> Failure {
     Failure { reply, of_tls: true }
 }
 
-fn unreachable(host: &HostPort, why: &str) -> Reply {
+pub(super) fn unreachable(host: &HostPort, why: &str) -> Reply {
     // RFC 3463 3.5: no answer from host.
     Reply::local(451, EnhancedStatus::new(4, 4, 1), format!("{host}: {why}"))
 }

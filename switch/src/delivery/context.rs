@@ -21,6 +21,7 @@ use super::destination::Destination;
 use super::pool::Pool;
 use super::recent::Recent;
 use crate::counters::Counters;
+use crate::names::LiveNames;
 use crate::tls::LiveTls;
 
 /// A destination that cannot be reached is left alone for this long at first.
@@ -37,6 +38,8 @@ pub struct DeliveryParts {
     pub settings: Arc<ArcSwap<Settings>>,
     /// What is asked of next hops under TLS; replaced as the settings are.
     pub tls: LiveTls,
+    /// Who is asked for names; replaced as the settings are.
+    pub names: LiveNames,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Where is counted.
@@ -60,6 +63,7 @@ pub(crate) struct Context {
     pub(crate) queue: Queue,
     pub(crate) settings: Arc<ArcSwap<Settings>>,
     pub(crate) tls: LiveTls,
+    pub(crate) names: LiveNames,
     pub(crate) clear: ClearHosts,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) counters: Arc<Counters>,
@@ -91,6 +95,7 @@ impl Context {
             queue: parts.queue,
             settings: parts.settings,
             tls: parts.tls,
+            names: parts.names,
             clear: ClearHosts::default(),
             clock: parts.clock,
             counters: parts.counters,

@@ -17,7 +17,7 @@ pub(crate) enum Destination {
     Hold,
     /// Nowhere: it is refused.
     Error(Refusal),
-    /// No route is known: the item waits for one, or for the end of its lifetime.
+    /// No route is known, or none for an address without a domain: the item waits for one, or for the end of its lifetime.
     NoRoute,
     /// The sender, who is owed a bounce: made here, not sent.
     Bounce,
@@ -40,7 +40,9 @@ impl Destination {
     /// Where mail for `address` goes.
     pub(crate) fn of(routes: &Routes, address: &Mailbox) -> Self {
         match routes.find(address).map(|route| &route.target) {
-            Some(Target::Hop(hop)) => Self::Hop(Arc::new(hop.clone())),
+            Some(Target::Hop(hop)) => {
+                hop.toward(address).map_or(Self::NoRoute, |hop| Self::Hop(Arc::new(hop)))
+            }
             Some(Target::Discard) => Self::Discard,
             Some(Target::Hold) => Self::Hold,
             Some(Target::Error(refusal)) => Self::Error(refusal.clone()),
@@ -51,7 +53,8 @@ impl Destination {
     /// True if mail for `address` goes here. Cheaper than [`Self::of`].
     pub(crate) fn takes(&self, routes: &Routes, address: &Mailbox) -> bool {
         match (self, routes.find(address).map(|route| &route.target)) {
-            (Self::Hop(hop), Some(Target::Hop(next))) => **hop == *next,
+            (Self::Hop(hop), Some(Target::Hop(next))) => next.is_toward(address, hop),
+            (Self::NoRoute, Some(Target::Hop(next))) => next.toward(address).is_none(),
             (Self::Error(refusal), Some(Target::Error(said))) => refusal == said,
             (Self::Discard, Some(Target::Discard))
             | (Self::Hold, Some(Target::Hold))

@@ -23,6 +23,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use crate::admin::{Admin, DrainOrder};
 use crate::delivery::{Delivery, DeliveryParts};
 use crate::intake::{Intake, Phase};
+use crate::names::LiveNames;
 use crate::readiness::Gate;
 use crate::reload::{Reloader, Watch};
 use crate::tls::LiveTls;
@@ -47,6 +48,8 @@ pub(crate) struct Lifecycle {
     pub(crate) role: Role,
     /// The certificates in use.
     pub(crate) tls: LiveTls,
+    /// Who is asked for names.
+    pub(crate) names: LiveNames,
     /// Whether new mail is taken.
     pub(crate) gate: Arc<Gate>,
     /// The sessions; a secondary has none.
@@ -130,6 +133,7 @@ impl Lifecycle {
                 queue: self.queue.clone(),
                 settings: Arc::clone(&self.admin.settings),
                 tls: Arc::clone(&self.tls),
+                names: Arc::clone(&self.names),
                 clock: Arc::clone(&self.admin.clock),
                 counters: Arc::clone(&self.admin.counters),
             })

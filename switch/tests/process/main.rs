@@ -12,6 +12,8 @@ mod lmtp;
 mod maildrop;
 mod memory;
 mod metrics;
+mod mx;
+mod name_server;
 mod operate;
 mod proxied;
 mod relay;

@@ -35,6 +35,10 @@ pub(crate) struct Config {
     pub(crate) route: &'static str,
     /// Where mail goes. Nobody listens there if not said: what is accepted stays queued.
     pub(crate) next_hop: Option<SocketAddr>,
+    /// The same as it is written, for what is no address.
+    pub(crate) hop: Option<String>,
+    /// Further lines, not within a block.
+    pub(crate) top: String,
 }
 
 impl Default for Config {
@@ -46,6 +50,8 @@ impl Default for Config {
             listener: "",
             route: "",
             next_hop: None,
+            hop: None,
+            top: String::new(),
         }
     }
 }
@@ -84,13 +90,14 @@ impl Site {
     }
 
     pub(crate) fn configure(&self, config: &Config) {
-        let Config { trusted, queue, limits, listener, route, next_hop } = config;
+        let Config { trusted, queue, limits, listener, route, next_hop, hop, top } = config;
         let (smtp, health, next_hop) = (self.smtp, self.health, next_hop.unwrap_or(self.nowhere));
+        let next_hop = hop.clone().unwrap_or_else(|| next_hop.to_string());
         let text = format!(
             "cluster:\n  id: demo\nnode:\n  id: a\n  state_dir: state\n  hostname: mx.example.test\n\
              queue:\n  dir: spool\n  {queue}\nlisteners:\n  - address: {smtp}\n    {listener}\nhealth:\n  address: {health}\n\
              relay:\n  trusted_networks: [{trusted}]\n  domains: [example.test]\n\
-             routes:\n  - match: \"*\"\n    next_hop: \"{next_hop}\"\n    {route}\nlimits:\n  message_size: 20MiB\n  {limits}\n"
+             routes:\n  - match: \"*\"\n    next_hop: \"{next_hop}\"\n    {route}\nlimits:\n  message_size: 20MiB\n  {limits}\n{top}\n"
         );
         std::fs::write(self.config_file(), text).unwrap();
     }

@@ -1,0 +1,148 @@
+//! A real DNS server on loopback with zones of a test: unbound, from Debian.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use lookup::Resolver;
+use mail_model::Domain;
+use routing::mx::AddressOrder;
+use settings::DnsSettings;
+use tempfile::TempDir;
+
+use crate::site::PATIENCE;
+
+const PROGRAM: &str = "/usr/sbin/unbound";
+
+/// Everything below `test.`; below `down.test` it answers nothing.
+const HEAD: &str = "$ORIGIN test.\n$TTL 300\n@ SOA ns hostmaster 1 3600 600 86400 30\n@ NS ns\nns A 127.0.0.1\n\
+                    up A 127.0.0.1\n";
+
+#[derive(Debug)]
+pub(crate) struct NameServer {
+    pub(crate) address: SocketAddr,
+    dir: TempDir,
+    child: Child,
+}
+
+impl NameServer {
+    /// Answers with these records below `test.`. `None` without the program.
+    pub(crate) async fn start(zone: &str) -> Option<Self> {
+        if !Path::new(PROGRAM).exists() {
+            eprintln!("skipped: needs unbound");
+            return None;
+        }
+        let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let child = launch(dir.path(), address, zone);
+        let server = Self { address, dir, child };
+        server.answers().await;
+        Some(server)
+    }
+
+    /// The same server with other records. It has forgotten every answer.
+    pub(crate) async fn restart(&mut self, zone: &str) {
+        self.stop();
+        self.child = launch(self.dir.path(), self.address, zone);
+        self.answers().await;
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+
+    /// What a switch is told to ask it.
+    pub(crate) fn settings(&self) -> DnsSettings {
+        DnsSettings {
+            servers: vec![self.address],
+            timeout: PATIENCE / 20,
+            trust_ad: false,
+            addresses: AddressOrder::default(),
+            mx_port: 25,
+            own: routing::mx::Own::default(),
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
+    async fn answers(&self) {
+        let clock = crate::site::clock();
+        let deadline = clock.now() + PATIENCE;
+        let up = Domain::new("up.test").unwrap();
+        loop {
+            let resolver = Resolver::new(&self.settings()).unwrap();
+            if resolver.addresses(&up).await.is_ok_and(|answer| !answer.value.is_empty()) {
+                return;
+            }
+            assert!(clock.now() < deadline, "unbound never answers: {}", self.log());
+            tokio::time::sleep(PATIENCE / 400).await;
+        }
+    }
+}
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn launch(dir: &Path, address: SocketAddr, zone: &str) -> Child {
+    let folder = dir.display();
+    let port = address.port();
+    let config = format!(
+        "server:\n directory: \"{folder}\"\n chroot: \"\"\n username: \"\"\n pidfile: \"\"\n use-syslog: no\n \
+         do-daemonize: no\n interface: 127.0.0.1\n port: {port}\n do-not-query-localhost: no\n \
+         access-control: 127.0.0.0/8 allow\n module-config: \"iterator\"\n local-zone: \"test.\" nodefault\n \
+         local-zone: \"down.test.\" always_refuse\n\
+         auth-zone:\n name: \"test.\"\n zonefile: \"zone\"\n for-downstream: no\n for-upstream: yes\n\
+         remote-control:\n control-enable: no\n"
+    );
+    std::fs::write(dir.join("zone"), format!("{HEAD}{zone}")).unwrap();
+    std::fs::write(dir.join("unbound.conf"), config).unwrap();
+    let log = std::fs::File::create(dir.join("log")).unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.arg("-d").arg("-c").arg(dir.join("unbound.conf")).stdin(Stdio::null()).stderr(log);
+    command.spawn().unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_as_long_as_its_record_allows_and_no_longer() {
+    let Some(mut server) = NameServer::start("kept 3 A 127.0.0.1\ngone 3 MX 0 up\n").await else { return };
+    let resolver = Resolver::new(&server.settings()).unwrap();
+    let kept = Domain::new("kept.test").unwrap();
+    let first = resolver.addresses(&kept).await.unwrap().value;
+    assert_eq!(first, ["127.0.0.1".parse::<std::net::IpAddr>().unwrap()]);
+    server.stop();
+    assert_eq!(resolver.addresses(&kept).await.unwrap().value, first, "asked again too early");
+    server.restart("kept 3 A 127.0.0.2\n").await;
+    let clock = crate::site::clock();
+    let deadline = clock.now() + PATIENCE;
+    while resolver.addresses(&kept).await.unwrap().value == first {
+        assert!(clock.now() < deadline, "kept for too long");
+        tokio::time::sleep(PATIENCE / 100).await;
+    }
+}
+
+#[tokio::test]
+async fn the_lack_of_a_record_is_an_answer_and_silence_is_none() {
+    let zone =
+        "some TXT \"a\" \"b\"\nalias CNAME some\nloop1 CNAME loop2\nloop2 CNAME loop1\nlost CNAME gone\n";
+    let Some(mut server) = NameServer::start(zone).await else { return };
+    let resolver = Resolver::new(&server.settings()).unwrap();
+    let texts = async |name: &str| resolver.texts(name).await.map(|answer| answer.value);
+    for name in ["some.test", "alias.test"] {
+        assert_eq!(texts(name).await, Ok(lookup::Found::Data(vec!["ab".to_owned()])), "{name}");
+    }
+    assert_eq!(texts("up.test").await, Ok(lookup::Found::NoData));
+    for name in ["none.test", "lost.test", "no..name", &"x".repeat(300)] {
+        assert_eq!(texts(name).await, Ok(lookup::Found::NoName), "{name}");
+    }
+    for name in ["x.down.test", "loop1.test"] {
+        assert!(texts(name).await.is_err(), "{name}");
+    }
+    server.stop();
+    assert!(texts("other.test").await.is_err());
+}
