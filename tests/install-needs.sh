@@ -10,6 +10,7 @@ declare -A packages=(
     [promtool]=prometheus
     [shellcheck]=shellcheck
     [systemd-analyze]=systemd
+    [ldns-signzone]=ldnsutils
     [unbound]=unbound
 )
 missing=()

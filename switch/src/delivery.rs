@@ -8,6 +8,8 @@
 //! | `claims` | recipients that are in somebody's hands |
 //! | `plan` | from the books to what is to be done for one message at one destination |
 //! | `attempt` | one message to one next hop: attempt, connection, transaction, outcome |
+//! | `published` | MX hosts, and what DANE and MTA-STS ask of them |
+//! | `stop` | a host before it is spoken to |
 //! | `walk` | the hosts of a next hop, looked up and tried one after the other |
 //! | `transfer` | the shell of `smtp::transaction` |
 //! | `connection`, `wire` | a connection whose greeting and EHLO are done, and the replies on it |
@@ -30,7 +32,9 @@ mod dispatcher;
 mod give_up;
 mod plan;
 mod pool;
+mod published;
 mod recent;
+mod stop;
 mod transfer;
 mod verdict;
 mod walk;

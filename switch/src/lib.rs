@@ -11,6 +11,7 @@
 //! | `admin`, `health` | what operators, heartbeatd and load balancers ask |
 //! | [`tls`] | TLS of both sides |
 //! | [`names`] | who is asked for names, and by which this switch is known |
+//! | `sts` | MTA-STS policies of domains |
 //! | `reload` | the configuration while the switch runs |
 //! | `sockets`, `watchdog` | what the service manager hands down, and what it is told |
 //! | [`counters`] | what was done |
@@ -27,5 +28,6 @@ mod readiness;
 mod reload;
 mod role;
 mod sockets;
+mod sts;
 pub mod tls;
 mod watchdog;

@@ -19,6 +19,7 @@ pub struct Names {
     pub(crate) own: Own,
     pub(crate) order: AddressOrder,
     pub(crate) mx_port: u16,
+    pub(crate) sts_port: u16,
 }
 
 impl Names {
@@ -29,6 +30,7 @@ impl Names {
             own: own(settings),
             order: settings.dns.addresses,
             mx_port: settings.dns.mx_port,
+            sts_port: settings.dns.sts_port,
         })
     }
 }

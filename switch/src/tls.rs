@@ -2,6 +2,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
+//! | `dane` | certificates as signed DNS names them |
 //! | `files` | certificates and keys read from disk, and what is wrong with them |
 //! | `outward` | how next hops are spoken to |
 //! | `provider` | the cryptography below |
@@ -10,6 +11,7 @@
 //! Everything is read at the start and on each reload, whole or not at all: a reload with an unreadable file changes nothing.
 //! What a handshake has taken is kept by its connection, so a new certificate disturbs no session.
 
+mod dane;
 mod files;
 mod outward;
 mod provider;
@@ -22,9 +24,10 @@ use mail_model::Role;
 use rustls::ServerConfig;
 use settings::{ListenerSettings, Settings};
 
+pub(crate) use self::dane::is_usable;
 pub use self::files::TlsFault;
 pub(crate) use self::files::shown;
-pub(crate) use self::outward::{Outward, Trust};
+pub(crate) use self::outward::{Demand, Outward, Trust};
 pub(crate) use self::stream::Stream;
 
 use self::provider::provider;

@@ -3,6 +3,7 @@
 pub mod mx;
 mod next_hop;
 mod relay;
+pub mod sts;
 mod table;
 mod target;
 mod tls;

@@ -3,6 +3,7 @@
 mod clients;
 mod cluster;
 mod dns;
+mod name;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,11 +11,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use mail_model::Domain;
-use routing::{RelayPolicy, Roots, Route, Routes, Target, TlsPolicy};
+use routing::{NextHop, RelayPolicy, Roots, Route, Routes, Target, TlsPolicy};
 use schedule::{ConcurrencyLimits, RetryPolicy};
 use smtp::limits::{Limits, SendTimeouts};
 use smtp::session::SessionConfig;
 
+use self::name::host_name;
 use crate::model::{
     Launcher, LimitSettings, ListenerSettings, NodeSettings, QueueSettings, Settings, Storage, TlsFiles,
     TlsMode,
@@ -44,8 +46,8 @@ pub(crate) fn settings<'a>(
     let monitor = served(read, &top.key("monitor"));
     distinct_addresses(read, top);
     let relay = relay(read, &top.key("relay"));
-    let routes = routes(read, &top.key("routes"));
     let dns = dns::dns(read, &top.key("dns"));
+    let routes = routes(read, &top.key("routes"), dns.trust_ad);
     let hostname = node.as_ref().map(|node| node.hostname.clone());
     let mut limits = limits(read, &top.key("limits"), hostname);
     if let (Some(limits), Some(cluster)) = (&mut limits, &cluster) {
@@ -90,14 +92,6 @@ fn node<'a>(
     let invented = || host_name(&format!("{id}.{}.invalid", cluster?));
     let hostname = hostname.or_else(machine).or_else(invented)?;
     Some(NodeSettings { id, state_dir, hostname })
-}
-
-fn host_name(text: &str) -> Option<Domain> {
-    let label = |label: &str| {
-        let allowed = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        allowed && !label.is_empty() && label.len() <= 63 && !label.starts_with('-') && !label.ends_with('-')
-    };
-    if text.len() <= 253 && text.split('.').all(label) { Domain::new(text).ok() } else { None }
 }
 
 fn queue<'a>(read: &mut Reader<'a>, at: &At<'a>) -> QueueSettings {
@@ -252,7 +246,7 @@ fn network(text: &str) -> Result<IpNet, String> {
     Ok(network.trunc())
 }
 
-fn routes<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Routes {
+fn routes<'a>(read: &mut Reader<'a>, at: &At<'a>, trust_ad: bool) -> Routes {
     let mut routes: Vec<Route> = Vec::new();
     if at.has_no_items() {
         read.fault(
@@ -273,7 +267,8 @@ fn routes<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Routes {
             "write where the mail goes: \"10.0.0.1\", \"mx.example.test:25\", or mx",
         );
         let tls = tls_policy(read, &item);
-        let tls = if let Some(target) = &target { fitting_tls(read, &item, target, tls) } else { tls };
+        let tls =
+            if let Some(target) = &target { fitting_tls(read, &item, target, tls, trust_ad) } else { tls };
         let (Some(pattern), Some(target)) = (pattern, target) else { continue };
         if routes.iter().any(|route| route.pattern == pattern) {
             read.fault(
@@ -287,7 +282,23 @@ fn routes<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Routes {
 }
 
 /// Where there is no connection, or none that leaves the machine, TLS has no place.
-fn fitting_tls<'a>(read: &mut Reader<'a>, route: &At<'a>, target: &Target, tls: TlsPolicy) -> TlsPolicy {
+fn fitting_tls<'a>(
+    read: &mut Reader<'a>,
+    route: &At<'a>,
+    target: &Target,
+    tls: TlsPolicy,
+    trust_ad: bool,
+) -> TlsPolicy {
+    if tls.is_published() && !target.next_hop().is_some_and(NextHop::is_mx) {
+        let what =
+            format!("'{tls}' is what domains say of their MX hosts; write 'next_hop: mx', or 'tls: verify'");
+        read.fault(&route.key("tls"), what);
+    } else if tls == TlsPolicy::Dane && !trust_ad {
+        read.fault(
+            &route.key("tls"),
+            "'dane' rests on signed DNS; let a validating resolver on this machine answer, and write 'dns: { servers: [127.0.0.1], trust_ad: true }'",
+        );
+    }
     if target.next_hop().is_some_and(|hop| !hop.is_socket()) {
         return tls;
     }
@@ -306,7 +317,8 @@ fn tls_policy<'a>(read: &mut Reader<'a>, route: &At<'a>) -> TlsPolicy {
     let at = route.key("tls_roots");
     match (policy, read.path(&at)) {
         (TlsPolicy::Verify(_), Some(file)) => TlsPolicy::Verify(Roots::File(file)),
-        (policy @ (TlsPolicy::None | TlsPolicy::May | TlsPolicy::Encrypt), Some(_)) => {
+        (TlsPolicy::Sts(_), Some(file)) => TlsPolicy::Sts(Roots::File(file)),
+        (policy @ (TlsPolicy::None | TlsPolicy::May | TlsPolicy::Encrypt | TlsPolicy::Dane), Some(_)) => {
             read.fault(
                 &at,
                 format!(

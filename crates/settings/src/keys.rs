@@ -237,15 +237,15 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         "routes[].tls",
-        "`none`, `may`, `encrypt` or `verify`",
+        "`none`, `may`, `encrypt`, `verify`, `dane` or `mta-sts`",
         Is("may"),
-        "TLS toward the next hop. `may`: with any certificate if STARTTLS is offered and works, else in clear. `encrypt`: with any certificate, or the mail waits. `verify`: with a valid certificate for the host as it is written in `next_hop`, or the mail waits. `none`: never.",
+        "TLS toward the next hop. `may`: with any certificate if STARTTLS is offered and works, else in clear. `encrypt`: with any certificate, or the mail waits. `verify`: with a valid certificate for the host as it is written in `next_hop`, or the mail waits. `none`: never. `dane` and `mta-sts`, with `next_hop: mx`: what the domain itself asks for, by signed DNS (RFC 7672, needs `dns.trust_ad`) or by a policy on its web server (RFC 8461); a domain that asks for nothing is met as with `may`.",
     ),
     key(
         "routes[].tls_roots",
         "path",
         Words("the machine's own"),
-        "The certificates that `verify` trusts, PEM. Only with `tls: verify`. It is read again on every reload.",
+        "The certificates that `verify` and `mta-sts` trust, PEM. It is read again on every reload.",
     ),
     key(
         "dns.servers[]",
@@ -276,6 +276,12 @@ pub(crate) const KEYS: &[Key] = &[
         "number",
         Is("25"),
         "Where the MX hosts of `next_hop: mx` are spoken to. Another one than 25 is for tests.",
+    ),
+    key(
+        "dns.sts_port",
+        "number",
+        Is("443"),
+        "Where the web servers of MTA-STS policies are asked. Another one than 443 is for tests.",
     ),
     key(
         "dns.own[]",

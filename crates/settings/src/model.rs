@@ -155,6 +155,8 @@ pub struct DnsSettings {
     pub addresses: AddressOrder,
     /// Where MX hosts listen.
     pub mx_port: u16,
+    /// Where the web servers of MTA-STS policies listen.
+    pub sts_port: u16,
     /// By what this switch is known in MX records, besides its host name and the addresses it listens at.
     pub own: Own,
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use mail_model::{Domain, EnhancedStatus, Reply, ReplyClass};
 use mail_send::SmtpClient;
-use routing::{Host, HostPort, Protocol, TlsPolicy};
+use routing::{Host, HostPort, Protocol};
 use rustls::pki_types::ServerName;
 use smtp::hello;
 use smtp::limits::SendTimeouts;
@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::wire::ReplyReader;
-use crate::tls::{Stream, Tls, Trust};
+use crate::tls::{Demand, Stream, Tls, Trust};
 
 /// How long one address may take to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -71,7 +71,7 @@ pub(crate) struct Approach<'a> {
     pub(crate) name: &'a Domain,
     pub(crate) timeouts: &'a SendTimeouts,
     pub(crate) protocol: Protocol,
-    pub(crate) policy: &'a TlsPolicy,
+    pub(crate) demand: &'a Demand,
     pub(crate) tls: &'a Tls,
     /// How long a TLS handshake may take.
     pub(crate) handshake: Duration,
@@ -125,12 +125,7 @@ impl Approach<'_> {
             return Err(refusal(host, &mail_send::Error::UnexpectedReply(greeting)).into());
         }
         let (mut extensions, offers_tls) = self.hello(&mut client).await.map_err(|e| failed(&e))?;
-        let trust = match self.policy {
-            TlsPolicy::None => None,
-            TlsPolicy::May => offers_tls.then_some(Trust::Anybody),
-            TlsPolicy::Encrypt => Some(Trust::Anybody),
-            TlsPolicy::Verify(roots) => Some(Trust::Roots(roots)),
-        };
+        let trust = self.demand.trust(offers_tls);
         if let Some((trust, address)) = trust.zip(address) {
             if !offers_tls {
                 // RFC 3463 3.8: security features not supported.
@@ -206,7 +201,9 @@ impl Approach<'_> {
             (Host::Name(name), trust) => match (ServerName::try_from(name.to_string()), trust) {
                 (Ok(name), _) => name,
                 (Err(_), Trust::Anybody) => ServerName::from(address.ip()),
-                (Err(_), Trust::Roots(_)) => return Err("no certificate can bear its name".to_owned()),
+                (Err(_), Trust::Roots(_) | Trust::Named(..)) => {
+                    return Err("no certificate can bear its name".to_owned());
+                }
             },
             (Host::Socket(_), _) => return Err("no TLS is spoken on this machine".to_owned()),
         };

@@ -22,6 +22,7 @@ use super::pool::Pool;
 use super::recent::Recent;
 use crate::counters::Counters;
 use crate::names::LiveNames;
+use crate::sts::StsPolicies;
 use crate::tls::LiveTls;
 
 /// A destination that cannot be reached is left alone for this long at first.
@@ -64,6 +65,7 @@ pub(crate) struct Context {
     pub(crate) settings: Arc<ArcSwap<Settings>>,
     pub(crate) tls: LiveTls,
     pub(crate) names: LiveNames,
+    pub(crate) sts: StsPolicies,
     pub(crate) clear: ClearHosts,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) counters: Arc<Counters>,
@@ -89,6 +91,7 @@ impl Context {
             max: settings.retry.max.min(PAUSE_MAX),
             lifetime: settings.retry.lifetime,
         };
+        let sts = StsPolicies::new(&settings.node.state_dir);
         let schedule = schedule::Queue::new(settings.limits.concurrency, pause);
         drop(settings);
         Self {
@@ -96,6 +99,7 @@ impl Context {
             settings: parts.settings,
             tls: parts.tls,
             names: parts.names,
+            sts,
             clear: ClearHosts::default(),
             clock: parts.clock,
             counters: parts.counters,

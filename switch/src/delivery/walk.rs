@@ -7,28 +7,20 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::net::IpAddr;
 
-use mail_model::{Domain, EnhancedStatus, Reply};
-use routing::mx::{self, Candidate, HostAnswer, MxFault};
-use routing::{Host, HostPort, NextHop, Protocol, TlsPolicy};
-use tokio::task::JoinSet;
+use mail_model::{EnhancedStatus, Reply};
+use routing::{Host, HostPort, NextHop, Protocol};
 
 use super::connection::{Approach, Connection, Failure, unreachable};
 use super::context::{Context, Phase};
-
-/// One of them.
-#[derive(Debug)]
-struct Stop {
-    host: HostPort,
-    /// `None` if they are still to be looked up.
-    addresses: Option<Vec<IpAddr>>,
-}
+use super::published;
+use super::stop::Stop;
+use crate::tls::Demand;
 
 /// Those that were not tried yet.
 #[derive(Debug)]
 pub(crate) struct Walk {
     stops: VecDeque<Stop>,
     protocol: Protocol,
-    tls: TlsPolicy,
     /// They are MX hosts: their order is not always the same.
     is_mx: bool,
 }
@@ -36,11 +28,19 @@ pub(crate) struct Walk {
 impl Walk {
     /// All hosts of `hop`. The error is what is said to the recipients: for good, or for now.
     pub(crate) async fn of(context: &Context, hop: &NextHop) -> Result<Self, Reply> {
-        let stops = match hop.mx_domain() {
-            Some(domain) => unless_stopped(context, mx_hosts(context, domain)).await??,
-            None => hop.hosts().iter().map(|host| Stop { host: host.clone(), addresses: None }).collect(),
+        let stops = if let Some(domain) = hop.mx_domain() {
+            unless_stopped(context, published::stops(context, domain, hop.tls())).await??
+        } else {
+            let demand = Demand::of(hop.tls());
+            let stop = |host: &HostPort| Stop {
+                host: host.clone(),
+                addresses: None,
+                demand: demand.clone(),
+                wish: None,
+            };
+            hop.hosts().iter().map(stop).collect()
         };
-        Ok(Self { stops, protocol: hop.protocol(), tls: hop.tls().clone(), is_mx: hop.is_mx() })
+        Ok(Self { stops, protocol: hop.protocol(), is_mx: hop.is_mx() })
     }
 
     /// Those that are tried when `host` failed.
@@ -59,7 +59,7 @@ impl Walk {
     pub(crate) async fn next(&mut self, context: &Context) -> Result<Connection, Reply> {
         let mut failure = stopped();
         while let Some(stop) = self.stops.pop_front() {
-            match unless_stopped(context, open(context, self.protocol, &self.tls, &stop)).await? {
+            match unless_stopped(context, open(context, self.protocol, stop)).await? {
                 Ok(connection) => return Ok(connection),
                 Err(reply) => failure = reply,
             }
@@ -81,41 +81,6 @@ async fn unless_stopped<T>(context: &Context, work: impl Future<Output = T>) -> 
     }
 }
 
-/// The hosts that take mail for `domain`, with their addresses.
-async fn mx_hosts(context: &Context, domain: &Domain) -> Result<VecDeque<Stop>, Reply> {
-    let names = context.names.load_full();
-    let fault = |fault: MxFault| fault.reply(domain);
-    let stop = |host: Host, addresses| Stop {
-        host: HostPort { host, port: names.mx_port },
-        addresses: Some(addresses),
-    };
-    if domain.is_literal() {
-        let address = mx::literal(domain).ok_or_else(|| fault(MxFault::Literal))?;
-        if names.own.has_any(&[address]) {
-            return Err(fault(MxFault::Loop));
-        }
-        return Ok(VecDeque::from([stop(Host::Address(address), vec![address])]));
-    }
-    let answer =
-        names.resolver.mx(domain).await.map_err(|error| fault(MxFault::Unknown(error.to_string())))?;
-    let candidates = mx::candidates(domain, answer.value, &names.own).map_err(fault)?;
-    let mut asked = JoinSet::new();
-    for candidate in candidates {
-        let resolver = names.resolver.clone();
-        asked.spawn(async move {
-            let answer = match resolver.addresses(&candidate.host).await {
-                Ok(answer) => HostAnswer::Addresses(answer.value),
-                Err(error) => HostAnswer::Unknown(error.to_string()),
-            };
-            (candidate, answer)
-        });
-    }
-    let found: Vec<(Candidate, HostAnswer)> = asked.join_all().await;
-    let exchanges =
-        mx::exchanges(domain, found, &names.own, names.order, || context.random()).map_err(fault)?;
-    Ok(exchanges.into_iter().map(|exchange| stop(Host::Name(exchange.host), exchange.addresses)).collect())
-}
-
 /// The addresses of a host that a route names.
 async fn resolve(context: &Context, host: &HostPort) -> Result<Vec<IpAddr>, Reply> {
     match &host.host {
@@ -132,45 +97,75 @@ async fn resolve(context: &Context, host: &HostPort) -> Result<Vec<IpAddr>, Repl
     }
 }
 
-/// A new connection to a host. One that may be spoken to in clear is, on another connection, if its TLS does not work.
-async fn open(
-    context: &Context,
-    protocol: Protocol,
-    policy: &TlsPolicy,
-    stop: &Stop,
-) -> Result<Connection, Reply> {
-    let host = &stop.host;
-    let addresses = match &stop.addresses {
-        Some(addresses) => addresses.clone(),
-        None => resolve(context, host).await?,
+/// A new connection to a host, as it is asked for.
+async fn open(context: &Context, protocol: Protocol, stop: Stop) -> Result<Connection, Reply> {
+    let Stop { host, addresses, demand, wish } = stop;
+    let addresses = match addresses {
+        Some(addresses) => addresses,
+        None => resolve(context, &host).await?,
     };
     let is_socket = matches!(host.host, Host::Socket(_));
     if addresses.is_empty() && !is_socket {
-        return Err(unreachable(host, "the name has no address"));
+        return Err(unreachable(&host, "the name has no address"));
     }
-    let settings = context.settings.load_full();
-    let tls = context.tls.load_full();
-    let under = |policy| Approach {
-        protocol,
-        name: &settings.node.hostname,
-        timeouts: &settings.limits.send,
-        policy,
-        tls: &tls,
-        handshake: settings.limits.tls_handshake,
-    };
-    let plainly = |failure: Failure| failure.reply;
-    let may_be_clear = *policy == TlsPolicy::May;
-    if may_be_clear && context.clear.holds(host, context.clock.now()) {
-        return under(&TlsPolicy::None).open(host, &addresses).await.map_err(plainly);
-    }
-    match under(policy).open(host, &addresses).await {
-        Err(failure) if failure.of_tls && may_be_clear => {
-            tracing::info!(event = "tls.next_hop_failed", %host, reply = %failure.reply);
-            let opened = under(&TlsPolicy::None).open(host, &addresses).await.map_err(plainly)?;
-            // A host that is just not reached says nothing about its TLS.
-            context.clear.remember(host, context.clock.now());
-            Ok(opened)
+    let door = Door { context, protocol, host: &host, addresses: &addresses };
+    if let Some(wish) = wish {
+        match door.open(&wish).await {
+            Ok(connection) => return Ok(connection),
+            Err(failure) => tracing::info!(event = "sts.would_fail", %host, reply = %failure.reply),
         }
-        opened => opened.map_err(plainly),
+    }
+    door.open_leniently(&demand).await
+}
+
+/// A host whose addresses are known.
+#[derive(Clone, Copy)]
+struct Door<'a> {
+    context: &'a Context,
+    protocol: Protocol,
+    host: &'a HostPort,
+    addresses: &'a [IpAddr],
+}
+
+impl Door<'_> {
+    async fn open(self, demand: &Demand) -> Result<Connection, Failure> {
+        let settings = self.context.settings.load_full();
+        let tls = self.context.tls.load_full();
+        let approach = Approach {
+            protocol: self.protocol,
+            name: &settings.node.hostname,
+            timeouts: &settings.limits.send,
+            demand,
+            tls: &tls,
+            handshake: settings.limits.tls_handshake,
+        };
+        let opened = approach.open(self.host, self.addresses).await;
+        let handshakes = &self.context.counters.handshakes;
+        match &opened {
+            Ok(connection) if connection.is_secured() => handshakes.add(["out", "done"], 1),
+            Err(failure) if failure.of_tls => handshakes.add(["out", "failed"], 1),
+            Ok(_) | Err(_) => {}
+        }
+        opened
+    }
+
+    /// A host that may be spoken to in clear is, on another connection, if its TLS does not work.
+    async fn open_leniently(self, demand: &Demand) -> Result<Connection, Reply> {
+        let (clear, host) = (&self.context.clear, self.host);
+        let plainly = |failure: Failure| failure.reply;
+        let may_be_clear = *demand == Demand::May;
+        if may_be_clear && clear.holds(host, self.context.clock.now()) {
+            return self.open(&Demand::Clear).await.map_err(plainly);
+        }
+        match self.open(demand).await {
+            Err(failure) if failure.of_tls && may_be_clear => {
+                tracing::info!(event = "tls.next_hop_failed", %host, reply = %failure.reply);
+                let opened = self.open(&Demand::Clear).await.map_err(plainly)?;
+                // A host that is just not reached says nothing about its TLS.
+                clear.remember(host, self.context.clock.now());
+                Ok(opened)
+            }
+            opened => opened.map_err(plainly),
+        }
     }
 }

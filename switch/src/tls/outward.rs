@@ -3,21 +3,64 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use lookup::Tlsa;
+use mail_model::Domain;
 use routing::{Roots, Routes, TlsPolicy};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use super::dane::Named;
 use super::files::{self, TlsFault};
 use super::provider::provider;
 
 /// Whose certificates are taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Trust<'a> {
     /// Anybody's.
     Anybody,
     /// Those that these vouch for, if they name the host.
     Roots(&'a Roots),
+    /// Those that signed DNS names for the host, usable all; and the domain that the mail is for.
+    Named(&'a [Tlsa], &'a Domain),
+}
+
+/// What is asked of one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Demand {
+    /// Nothing: in clear, whatever it offers.
+    Clear,
+    /// TLS if it is offered and works.
+    May,
+    /// TLS with any certificate.
+    Encrypt,
+    /// TLS with a certificate for its name.
+    Verify(Roots),
+    /// TLS with a certificate that signed DNS names for it, the mail being for this domain.
+    Named(Vec<Tlsa>, Domain),
+}
+
+impl Demand {
+    /// What a route asks of every host. What a domain publishes is found out by who asks DNS; without that it is `May`.
+    pub(crate) fn of(policy: &TlsPolicy) -> Self {
+        match policy {
+            TlsPolicy::None => Self::Clear,
+            TlsPolicy::May | TlsPolicy::Dane | TlsPolicy::Sts(_) => Self::May,
+            TlsPolicy::Encrypt => Self::Encrypt,
+            TlsPolicy::Verify(roots) => Self::Verify(roots.clone()),
+        }
+    }
+
+    /// Whose certificates are taken; `None` if no TLS is spoken with a host that offers it or not.
+    pub(crate) fn trust(&self, offers_tls: bool) -> Option<Trust<'_>> {
+        match self {
+            Self::Clear => None,
+            Self::May => offers_tls.then_some(Trust::Anybody),
+            Self::Encrypt => Some(Trust::Anybody),
+            Self::Verify(roots) => Some(Trust::Roots(roots)),
+            Self::Named(records, domain) => Some(Trust::Named(records, domain)),
+        }
+    }
 }
 
 /// Everything that routes need.
@@ -32,7 +75,7 @@ impl Outward {
     pub(super) fn load(routes: &Routes, faults: &mut Vec<TlsFault>) -> Self {
         let mut verified = HashMap::new();
         for (index, route) in routes.iter().enumerate() {
-            let Some(TlsPolicy::Verify(roots)) = route.target.next_hop().map(routing::NextHop::tls) else {
+            let Some(roots) = route.target.next_hop().and_then(|hop| hop.tls().roots()) else {
                 continue;
             };
             if verified.contains_key(roots) {
@@ -59,6 +102,12 @@ impl Outward {
         match trust {
             Trust::Anybody => self.anybody.clone(),
             Trust::Roots(roots) => self.verified.get(roots).cloned(),
+            Trust::Named(records, domain) => {
+                let domain = ServerName::try_from(domain.to_string()).ok();
+                let verifier = Arc::new(Named::new(records.to_vec(), domain));
+                let config = builder()?.dangerous().with_custom_certificate_verifier(verifier);
+                Some(Arc::new(config.with_no_client_auth()))
+            }
         }
     }
 }

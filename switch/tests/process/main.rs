@@ -16,6 +16,7 @@ mod mx;
 mod name_server;
 mod operate;
 mod proxied;
+mod published;
 mod relay;
 mod relay_through;
 mod reload;

@@ -55,14 +55,18 @@ impl Scene {
         assert_eq!(say(&mut client, "Subject: x\r\n\r\nbody\r\n.").await.code, 250);
     }
 
+    fn sink(&self, place: usize) -> &Sink {
+        self.sinks.get(place).unwrap()
+    }
+
     /// Waits until the sink at this place has so many messages.
     async fn has(&self, place: usize, deliveries: u64) {
-        let came = self.sinks[place].wait_for(|tally| tally.deliveries >= deliveries, PATIENCE).await;
-        assert!(came, "{:?}\n{}", self.sinks[place].tally(), self.switch.log());
+        let came = self.sink(place).wait_for(|tally| tally.deliveries >= deliveries, PATIENCE).await;
+        assert!(came, "{:?}\n{}", self.sink(place).tally(), self.switch.log());
     }
 
     fn recipients(&self, place: usize) -> Vec<Vec<String>> {
-        self.sinks[place].deliveries().into_iter().map(|delivery| delivery.recipients).collect()
+        self.sink(place).deliveries().into_iter().map(|delivery| delivery.recipients).collect()
     }
 
     /// A message to `recipient` comes back to its sender with this status.

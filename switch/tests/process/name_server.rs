@@ -23,6 +23,8 @@ pub(crate) struct NameServer {
     pub(crate) address: SocketAddr,
     dir: TempDir,
     child: Child,
+    /// Whose public key is the trust anchor, if the zone is signed.
+    key: Option<String>,
 }
 
 impl NameServer {
@@ -34,16 +36,37 @@ impl NameServer {
         }
         let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let child = launch(dir.path(), address, zone);
-        let server = Self { address, dir, child };
+        let child = launch(dir.path(), address, zone, None);
+        let server = Self { address, dir, child, key: None };
         server.answers().await;
+        Some(server)
+    }
+
+    /// The same, the zone signed, and validated. `plain.example` beside it is not signed, and has these records.
+    pub(crate) async fn start_signed(zone: &str, plain: &str) -> Option<Self> {
+        let mut server = Self::start(zone).await?;
+        let tool = |arguments: &[&str], program: &str| {
+            let done = Command::new(program).current_dir(server.dir.path()).args(arguments).output();
+            done.ok().filter(|done| done.status.success()).map(|done| done.stdout)
+        };
+        let key = tool(&["-a", "ECDSAP256SHA256", "-k", "test"], "ldns-keygen");
+        let Some(key) = key.map(|key| String::from_utf8(key).unwrap().trim().to_owned()) else {
+            eprintln!("skipped: needs ldnsutils");
+            return None;
+        };
+        let plain = format!(
+            "$ORIGIN plain.example.\n$TTL 300\n@ SOA ns hostmaster 1 3600 600 86400 30\n@ NS ns\n{plain}"
+        );
+        std::fs::write(server.dir.path().join("plain"), plain).unwrap();
+        server.key = Some(key);
+        server.restart(zone).await;
         Some(server)
     }
 
     /// The same server with other records. It has forgotten every answer.
     pub(crate) async fn restart(&mut self, zone: &str) {
         self.stop();
-        self.child = launch(self.dir.path(), self.address, zone);
+        self.child = launch(self.dir.path(), self.address, zone, self.key.as_deref());
         self.answers().await;
     }
 
@@ -57,9 +80,10 @@ impl NameServer {
         DnsSettings {
             servers: vec![self.address],
             timeout: PATIENCE / 20,
-            trust_ad: false,
+            trust_ad: self.key.is_some(),
             addresses: AddressOrder::default(),
             mx_port: 25,
+            sts_port: 443,
             own: routing::mx::Own::default(),
         }
     }
@@ -89,18 +113,29 @@ impl Drop for NameServer {
     }
 }
 
-fn launch(dir: &Path, address: SocketAddr, zone: &str) -> Child {
+fn launch(dir: &Path, address: SocketAddr, zone: &str, key: Option<&str>) -> Child {
     let folder = dir.display();
     let port = address.port();
+    std::fs::write(dir.join("zone"), format!("{HEAD}{zone}")).unwrap();
+    let mut modules = "iterator".to_owned();
+    let mut file = "zone";
+    let mut more = String::new();
+    if let Some(key) = key {
+        let mut sign = Command::new("ldns-signzone");
+        assert!(sign.current_dir(dir).args(["-o", "test", "zone", key]).status().unwrap().success());
+        modules = format!("validator iterator\"\n trust-anchor-file: \"{key}.key");
+        file = "zone.signed";
+        more.push_str("auth-zone:\n name: \"plain.example.\"\n zonefile: \"plain\"\n for-downstream: no\n for-upstream: yes\n");
+    }
     let config = format!(
         "server:\n directory: \"{folder}\"\n chroot: \"\"\n username: \"\"\n pidfile: \"\"\n use-syslog: no\n \
          do-daemonize: no\n interface: 127.0.0.1\n port: {port}\n do-not-query-localhost: no\n \
-         access-control: 127.0.0.0/8 allow\n module-config: \"iterator\"\n local-zone: \"test.\" nodefault\n \
-         local-zone: \"down.test.\" always_refuse\n\
-         auth-zone:\n name: \"test.\"\n zonefile: \"zone\"\n for-downstream: no\n for-upstream: yes\n\
+         access-control: 127.0.0.0/8 allow\n module-config: \"{modules}\"\n local-zone: \"test.\" nodefault\n \
+         local-zone: \"down.test.\" always_refuse\n \
+         local-zone: \"_tcp.silent.test.\" always_refuse\n\
+         auth-zone:\n name: \"test.\"\n zonefile: \"{file}\"\n for-downstream: no\n for-upstream: yes\n{more}\
          remote-control:\n control-enable: no\n"
     );
-    std::fs::write(dir.join("zone"), format!("{HEAD}{zone}")).unwrap();
     std::fs::write(dir.join("unbound.conf"), config).unwrap();
     let log = std::fs::File::create(dir.join("log")).unwrap();
     let mut command = Command::new(PROGRAM);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use routing::mx::{AddressOrder, Own};
 
-use super::host_name;
+use super::name::host_name;
 use crate::model::DnsSettings;
 use crate::reader::{At, Reader};
 
@@ -13,6 +13,8 @@ use crate::reader::{At, Reader};
 const DNS_PORT: u16 = 53;
 /// SMTP's port. RFC 5321 4.5.4.2.
 const SMTP_PORT: u16 = 25;
+/// HTTPS's port. RFC 9110 4.2.2.
+const HTTPS_PORT: u16 = 443;
 
 /// `dns`.
 pub(super) fn dns<'a>(read: &mut Reader<'a>, at: &At<'a>) -> DnsSettings {
@@ -29,7 +31,9 @@ pub(super) fn dns<'a>(read: &mut Reader<'a>, at: &At<'a>) -> DnsSettings {
         }
     }
     let timeouts = Duration::from_millis(100)..=Duration::from_secs(30);
-    let port = read.number(&at.key("mx_port"), 1..=u16::MAX.into()).and_then(|port| u16::try_from(port).ok());
+    let mut port_of =
+        |key: &str| read.number(&at.key(key), 1..=u16::MAX.into()).and_then(|port| u16::try_from(port).ok());
+    let (port, sts_port) = (port_of("mx_port"), port_of("sts_port"));
     let order = read.parsed(&at.key("addresses"), |text| match text {
         "ipv6_first" => Ok(AddressOrder::Ipv6First),
         "ipv4_first" => Ok(AddressOrder::Ipv4First),
@@ -45,6 +49,7 @@ pub(super) fn dns<'a>(read: &mut Reader<'a>, at: &At<'a>) -> DnsSettings {
         trust_ad: read.flag(&at.key("trust_ad")).unwrap_or(false),
         addresses: order.unwrap_or_default(),
         mx_port: port.unwrap_or(SMTP_PORT),
+        sts_port: sts_port.unwrap_or(HTTPS_PORT),
         own,
     }
 }
