@@ -49,9 +49,9 @@ fn queries(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
-                match value {
-                    Value::String(query) if key == "expr" => found.push(query.clone()),
-                    other => queries(other, found),
+                match value.as_str().filter(|_| key == "expr") {
+                    Some(query) => found.push(query.to_owned()),
+                    None => queries(value, found),
                 }
             }
         }

@@ -12,6 +12,7 @@
 //! | `uploads` | content that arrives before its message |
 //! | `clean` | segments leave, oldest first |
 //! | `content` | message bytes back from disk, checked |
+//! | `history` | what the segments still tell of one message |
 //! | `inspect` | a queue read without owning it |
 //! | `metrics`, `figures` | what a monitoring is told |
 //! | `observe` | a lease read by who watches it |
@@ -27,6 +28,7 @@ mod effect;
 mod figures;
 mod files;
 mod fitness;
+pub mod history;
 pub mod inspect;
 mod journal;
 mod lock;

@@ -13,7 +13,7 @@ use crate::command::{Context, Failure, Outcome, say};
 use crate::exit::Exit;
 use crate::filter::{self, Filter, Term};
 use crate::output::Format;
-use crate::{bench, cluster, config, demo, ha, ledger, operate, queue, route, status};
+use crate::{bench, cluster, config, demo, ha, ledger, operate, queue, route, status, trace};
 
 /// What the help of every verb on messages ends with.
 const VERB_HELP: &str = "\
@@ -64,6 +64,9 @@ enum Noun {
     /// The proof that nothing is lost.
     #[command(subcommand)]
     Ledger(Ledger),
+    /// What became of a message.
+    #[command(subcommand)]
+    Trace(Trace),
     /// Where an address goes.
     #[command(subcommand)]
     Route(Route),
@@ -156,6 +159,21 @@ enum Queue {
         /// Its id, as in the 250 reply.
         id: MessageId,
     },
+    /// Write messages into a folder: ID.eml and, with the envelope, ID.json. They stay in the queue.
+    #[command(after_help = filter::HELP)]
+    Export {
+        /// The folder; it is made.
+        folder: PathBuf,
+        /// Which; every message if not said.
+        #[arg(value_name = "ID|TERM")]
+        what: Vec<Term>,
+    },
+    /// Take every NAME.eml of a folder into this node's queue, by way of its maildrop. NAME.json says the envelope; without one
+    /// the header does.
+    Import {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Read every byte of a queue and say what is not as it was written. Touches nothing.
     Fsck {
         /// A queue's directory; all queues of the configuration if not said.
@@ -200,6 +218,15 @@ struct Order {
 enum Ledger {
     /// Do the books of every queue balance? Lists what is in doubt.
     Verify,
+}
+
+#[derive(Debug, Subcommand)]
+enum Trace {
+    /// The whole story of a message, read from the queue: attempts, replies, verbs, takeovers.
+    Message {
+        /// Its id, as in the 250 reply.
+        id: MessageId,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -320,6 +347,7 @@ fn run(cli: &Cli) -> Outcome {
         Noun::Queue(Queue::Fsck { dir: Some(dir) }) => queue::fsck_dir(cli.output, dir),
         Noun::Queue(verb) => run_queue(&context()?, verb),
         Noun::Ledger(Ledger::Verify) => ledger::verify(&context()?),
+        Noun::Trace(Trace::Message { id }) => trace::message(&context()?, id),
         Noun::Route(Route::Test { address }) => route::test(&context()?, address),
     }
 }
@@ -343,6 +371,8 @@ fn run_queue(context: &Context, verb: &Queue) -> Outcome {
             queue::postqueue_json(context, Filter::new(what))
         }
         Queue::List { what } => queue::list(context, Filter::new(what)),
+        Queue::Export { folder, what } => queue::export(context, folder, Filter::new(what)),
+        Queue::Import { folder } => queue::import(context, folder),
         Queue::Show { id } => queue::show(context, id),
         Queue::Cat { id } => queue::cat(context, id),
         Queue::Fsck { .. } => queue::fsck_all(context),

@@ -7,6 +7,7 @@
 //! | `status`, `ha` | what the programs say, and orders to them, over their sockets |
 //! | `queue`, `ledger` | what the disk says, read without touching it |
 //! | `filter` | which messages are meant |
+//! | `trace` | the story of one message |
 //! | `operate` | verbs on messages: planned from the disk, carried out by the owner of the queue |
 //! | `sendmail` | this program under the names `sendmail` and `mailq` |
 //! | `cluster`, `config`, `route` | key, members, configuration, routes |
@@ -30,5 +31,6 @@ mod queue;
 mod route;
 pub mod sendmail;
 mod status;
+mod trace;
 
 pub use exit::Exit;

@@ -2,6 +2,8 @@
 //! ahead.
 
 mod check;
+mod export;
+mod import;
 mod listing;
 mod postqueue;
 mod reading;
@@ -12,6 +14,8 @@ use queue_store::inspect;
 use serde_json::json;
 
 pub(crate) use self::check::{fsck_all, fsck_dir};
+pub(crate) use self::export::export;
+pub(crate) use self::import::import;
 pub(crate) use self::listing::{cat, list, show};
 pub(crate) use self::postqueue::{mailq, postqueue_json};
 pub(crate) use self::summary::{By, summary};

@@ -30,6 +30,8 @@ use tempfile::TempDir;
 mod operate;
 #[path = "cli/sendmail.rs"]
 mod sendmail;
+#[path = "cli/transfer.rs"]
+mod transfer;
 
 const RECEIVED: WallTime = WallTime(1_700_000_000_000);
 const BODY: &[u8] = b"Subject: a\r\n\r\na line that stands in no header\r\n";

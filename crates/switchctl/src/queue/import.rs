@@ -1,0 +1,126 @@
+//! Files taken into the queue: every `NAME.eml` of a folder is left in this node's maildrop.
+//!
+//! `NAME.json` beside it says the envelope, as an export writes it. Without one the recipients are those of To:, Cc: and Bcc:, and
+//! the sender is that of Return-Path:, or of From:.
+
+use std::path::{Path, PathBuf};
+
+use control::maildrop::{self, Letter};
+use mail_model::{Mailbox, ReversePath};
+use mail_parser::{HeaderValue, MessageParser};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::command::{Context, Failure, Outcome};
+use crate::exit::Exit;
+use crate::output::Listing;
+
+/// An envelope as it is written beside a message.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope {
+    version: u8,
+    from: String,
+    to: Vec<String>,
+}
+
+/// Leaves every message of `folder` in the maildrop. A message that cannot be taken is named, and the others are taken. The
+/// same folder taken twice before the switch picks it up is taken once.
+pub(crate) fn import(context: &Context, folder: &Path) -> Outcome {
+    let unreadable = |error| Failure::failed(format_args!("{}: {error}", folder.display()));
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        files.push(entry.map_err(unreadable)?.path());
+    }
+    files.retain(|path| path.extension().is_some_and(|end| end == "eml"));
+    files.sort();
+    if files.is_empty() {
+        return Err(Failure::not_found(format_args!("{}: there is no file NAME.eml", folder.display())));
+    }
+    let mut listing = Listing::new("mailswitch.queue.import/1", &["file", "from", "recipients", "fault"]);
+    let mut exit = Exit::Ok;
+    for path in files {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        match take(context, &path, &name) {
+            Ok((from, recipients)) => {
+                listing.row(vec![json!(name), json!(format!("<{from}>")), json!(recipients), json!(null)]);
+            }
+            Err(fault) => {
+                exit = Exit::Partial;
+                listing.row(vec![json!(name), json!(null), json!(0), json!(fault)]);
+            }
+        }
+    }
+    context.show(&listing)?;
+    Ok(exit)
+}
+
+fn take(context: &Context, path: &Path, name: &str) -> Result<(String, usize), String> {
+    let content = std::fs::read(path).map_err(|error| error.to_string())?;
+    let limit = context.settings.limits.session.limits.message_size;
+    if content.len() as u64 > limit {
+        return Err(format!("more than {limit} bytes (limits.message_size)"));
+    }
+    let (from, to) = match std::fs::read(path.with_extension("json")) {
+        Ok(text) => written(&text)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => guessed(&content)?,
+        Err(error) => return Err(error.to_string()),
+    };
+    if to.is_empty() {
+        return Err("it has no recipient; write them into NAME.json".to_owned());
+    }
+    let content = with_crlf(&content);
+    let letter = Letter::new(&from, &to, !content.is_ascii());
+    let directory = maildrop::directory(&context.settings.node.state_dir);
+    let left = maildrop::leave(&directory, &format!("import-{name}"), &letter, &content);
+    left.map_err(|error| format!("cannot leave it in {}: {error}", directory.display()))?;
+    Ok((from.to_string(), to.len()))
+}
+
+fn written(text: &[u8]) -> Result<(ReversePath, Vec<Mailbox>), String> {
+    let envelope: Envelope = serde_json::from_slice(text).map_err(|error| format!("NAME.json: {error}"))?;
+    if envelope.version != 1 {
+        return Err(format!("NAME.json: version {} is not known here", envelope.version));
+    }
+    let from = if envelope.from.is_empty() {
+        ReversePath::Null
+    } else {
+        ReversePath::Mailbox(mailbox(&envelope.from)?)
+    };
+    Ok((from, envelope.to.iter().map(|text| mailbox(text)).collect::<Result<_, _>>()?))
+}
+
+fn guessed(content: &[u8]) -> Result<(ReversePath, Vec<Mailbox>), String> {
+    let parsed = MessageParser::default().parse_headers(content).ok_or("it has no header")?;
+    let addresses = |name: &str| -> Vec<String> {
+        let values = parsed.header_values(name);
+        let found = values.filter_map(HeaderValue::as_address).flat_map(|addresses| addresses.iter());
+        found.filter_map(|address| address.address().map(str::to_owned)).collect()
+    };
+    let mut to = Vec::new();
+    for address in ["To", "Cc", "Bcc"].into_iter().flat_map(addresses) {
+        to.push(mailbox(&address)?);
+    }
+    let path = parsed.return_address().map(str::to_owned);
+    let from = match path.or_else(|| addresses("From").into_iter().next()) {
+        Some(empty) if empty.is_empty() => ReversePath::Null,
+        Some(address) => ReversePath::Mailbox(mailbox(&address)?),
+        None => ReversePath::Null,
+    };
+    Ok((from, to))
+}
+
+fn mailbox(text: &str) -> Result<Mailbox, String> {
+    Mailbox::parse_stored(text).map_err(|error| format!("'{text}' is no address: {error}"))
+}
+
+/// Lines with CRLF, whatever they had.
+fn with_crlf(raw: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(raw.len());
+    for line in raw.split_inclusive(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        out.extend(line.iter().filter(|byte| **byte != b'\r'));
+        out.extend_from_slice(b"\r\n");
+    }
+    out
+}

@@ -1,0 +1,51 @@
+//! Messages told, written out and taken in.
+
+use control::maildrop;
+use expect_test::expect;
+
+use super::{Site, fill};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_traced_by_what_its_owners_wrote() {
+    let site = Site::new();
+    fill(&site.path("spool")).await;
+    let run = site.run(&["trace", "message", "a-1-1", "-o", "tsv"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    expect![[r"
+        at	epoch	node	event	text
+        2023-11-14T22:13:20Z	1	a	accepted	from <sender@example.test> for one@example.test, 47 bytes, client 127.0.0.1
+        2023-11-14T22:13:20Z	1	a	attempt	to 10.0.0.1:25 for one@example.test
+        2023-11-14T22:13:20Z	1	a	delivered	one@example.test
+    "]]
+    .assert_eq(&run.out);
+    let waiting = site.run(&["trace", "message", "a-1-3"]);
+    assert!(waiting.out.contains("four@example.test: 450 4.2.0 not now"), "{}", waiting.out);
+    assert_eq!(site.run(&["trace", "message", "a-1-ff"]).code, 7);
+    assert_eq!(site.run(&["trace", "message", "x-1-1"]).code, 7);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_written_out_can_be_taken_in_again() {
+    let site = Site::new();
+    fill(&site.path("spool")).await;
+    let folder = site.path("out");
+    let run = site.run(&["queue", "export", folder.to_str().unwrap(), "to:four@example.test", "--node", "a"]);
+    assert_eq!(run.code, 0, "{}{}", run.out, run.err);
+    assert_eq!(std::fs::read(folder.join("a-1-3.eml")).unwrap(), super::BODY);
+    let again = site.run(&["queue", "export", folder.to_str().unwrap(), "--node", "a"]);
+    assert!(again.code == 1 && again.err.contains("name an empty folder"), "{}", again.err);
+
+    std::fs::write(folder.join("b.eml"), "Return-Path: <r@x.test>\nTo: t@x.test\n\ntext\n").unwrap();
+    std::fs::write(folder.join("c.eml"), "Subject: nobody\n\ntext\n").unwrap();
+    std::fs::remove_file(folder.join("a-1-2.eml")).unwrap();
+    let drop = maildrop::directory(&site.path("state"));
+    std::fs::create_dir_all(&drop).unwrap();
+    let run = site.run(&["queue", "import", folder.to_str().unwrap()]);
+    assert_eq!(run.code, 3, "{}", run.out);
+    assert!(run.out.contains("it has no recipient"), "{}", run.out);
+    let slots = maildrop::slots(&drop).unwrap();
+    assert_eq!(slots.iter().map(maildrop::Slot::name).collect::<Vec<_>>(), ["import-a-1-3", "import-b"]);
+    let letters: Vec<_> = slots.iter().map(|slot| slot.open().unwrap().letter.addresses().unwrap()).collect();
+    let told = |n: usize| letters.get(n).map(|(from, to)| (from.to_string(), to.len())).unwrap();
+    assert_eq!((told(0), told(1)), (("sender@example.test".into(), 2), ("r@x.test".into(), 1)));
+}
