@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cluster::instance::Order;
 use daemon_kit::logging::{self, Format};
-use daemon_kit::{configuration, exit, limits};
+use daemon_kit::{configuration, exit, limits, tables};
 use mail_model::{Epoch, QueueId, Reason, Role};
 use settings::Settings;
 
@@ -91,13 +91,14 @@ pub fn main() -> ExitCode {
 }
 
 fn start(run: Run) -> u8 {
-    let settings = match configuration::load(&run.config) {
+    let mut settings = match configuration::load(&run.config) {
         Ok(loaded) => loaded.settings,
         Err(faults) => {
             eprintln!("{faults}");
             return exit::USAGE;
         }
     };
+    let table_faults = tables::load(&mut settings, None);
     let start = match chosen(run, settings) {
         Ok(start) => start,
         Err(fault) => {
@@ -112,6 +113,10 @@ fn start(run: Run) -> u8 {
             return exit::USAGE;
         }
     };
+    if !table_faults.is_empty() {
+        // No reason to stay down: who needs them is told to come again, and all other mail flows.
+        tracing::error!(event = "table.unavailable", faults = %tables::shown(&table_faults));
+    }
     if let Err(error) = limits::raise_open_files() {
         tracing::warn!(event = "limits.not_raised", %error);
     }

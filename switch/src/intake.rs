@@ -15,6 +15,7 @@ mod admission;
 mod conversation;
 mod parts;
 mod pickup;
+mod recipients;
 mod upload;
 mod visitor;
 

@@ -4,17 +4,18 @@
 //! What sessions and deliveries look up each time (relay, routes, limits, retry) changes at once. What was opened at the
 //! start (cluster, node, queue, listeners, health) needs a restart; the log says so.
 //!
-//! A change of the files is noticed and judged, but never taken into use without an order: half an edit is no wish.
+//! A change of the files is noticed and judged, but never taken into use without an order: half an edit is no wish. Tables are
+//! lists that programs write; one that changed is taken into use by itself, and one with a fault stays as it was.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use daemon_kit::configuration;
+use daemon_kit::{configuration, tables};
 use mail_model::Role;
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use parking_lot::Mutex;
-use settings::Settings;
+use settings::{Settings, TableFiles};
 use tokio::sync::mpsc;
 
 use crate::names::{LiveNames, Names};
@@ -30,6 +31,8 @@ pub(crate) struct Reloader {
     names: LiveNames,
     /// The hash of the files as they were last judged. Also keeps two reloads apart.
     judged: Mutex<String>,
+    /// The faults of tables that were told last.
+    table_faults: Mutex<String>,
 }
 
 impl Reloader {
@@ -42,16 +45,20 @@ impl Reloader {
         names: LiveNames,
     ) -> Self {
         let judged = Mutex::new(settings.load().hash.clone());
-        Self { file, role, settings, tls, names, judged }
+        Self { file, role, settings, tls, names, judged, table_faults: Mutex::default() }
     }
 
     /// Takes the files and the certificates they name into use, or says every fault of them and changes nothing. Reads a few small files.
     pub(crate) fn reload(&self) -> Result<String, String> {
         let mut judged = self.judged.lock();
-        let new = match configuration::load(&self.file) {
+        let mut new = match configuration::load(&self.file) {
             Ok(loaded) => loaded.settings,
             Err(faults) => return Err(self.refused(faults.to_string())),
         };
+        let faults = tables::load(&mut new, None);
+        if !faults.is_empty() {
+            return Err(self.refused(tables::shown(&faults)));
+        }
         judged.clone_from(&new.hash);
         let old = self.settings.load_full();
         let waiting = restart_only(&old, &new);
@@ -70,6 +77,34 @@ impl Reloader {
         let waiting = waiting.join(", ");
         tracing::warn!(event = "config.restart_needed", changed = %waiting);
         Ok(format!("configuration {hash} is in use, except for {waiting}: restart the switch for that"))
+    }
+
+    /// Takes tables into use that changed on disk.
+    pub(crate) fn look_at_tables(&self) {
+        let _no_reload_meanwhile = self.judged.lock();
+        let old = self.settings.load_full();
+        if tables::files(&old.table_files).is_empty() {
+            return;
+        }
+        let mut new = Settings::clone(&old);
+        let mut faults = tables::shown(&tables::load(&mut new, Some(&old)));
+        if new.routes != old.routes || new.tables != old.tables {
+            match Tls::load(&Settings { listeners: old.listeners.clone(), ..new.clone() }, self.role) {
+                Ok(tls) => {
+                    self.tls.store(Arc::new(tls));
+                    self.settings.store(Arc::new(new));
+                    tracing::info!(event = "table.reloaded");
+                }
+                Err(found) => faults.push_str(&tls::shown(&found)),
+            }
+        }
+        let mut told = self.table_faults.lock();
+        if *told != faults {
+            if !faults.is_empty() {
+                tracing::error!(event = "table.refused", %faults);
+            }
+            *told = faults;
+        }
     }
 
     /// Says in the log what is wrong, and passes it on.
@@ -130,11 +165,11 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Watches the folder of `file` and `conf.d` in it. Without one (too many watches on this machine) nothing is noticed,
+    /// Watches the folder of `file`, `conf.d` in it, and the folders of tables. Without one (too many watches on this machine) nothing is noticed,
     /// and reloads work all the same.
-    pub(crate) fn start(file: &Path) -> Self {
+    pub(crate) fn start(file: &Path, table_files: &TableFiles) -> Self {
         let (sender, changes) = mpsc::channel(1);
-        let watcher = watcher(file, sender)
+        let watcher = watcher(file, table_files, sender)
             .inspect_err(
                 |error| tracing::warn!(event = "config.watch_failed", file = %file.display(), %error),
             )
@@ -149,13 +184,21 @@ impl Watch {
         }
     }
 
-    /// Forgets the changes seen so far.
-    pub(crate) fn forget(&mut self) {
-        while self.changes.try_recv().is_ok() {}
+    /// Forgets the changes seen so far. True if there were any.
+    pub(crate) fn forget(&mut self) -> bool {
+        let mut any = false;
+        while self.changes.try_recv().is_ok() {
+            any = true;
+        }
+        any
     }
 }
 
-fn watcher(file: &Path, sender: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
+fn watcher(
+    file: &Path,
+    table_files: &TableFiles,
+    sender: mpsc::Sender<()>,
+) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
         // Our own reading makes events too.
         if event.is_ok_and(|event| event.kind.is_modify() || event.kind.is_create() || event.kind.is_remove())
@@ -164,7 +207,11 @@ fn watcher(file: &Path, sender: mpsc::Sender<()>) -> notify::Result<RecommendedW
             sender.try_send(()).ok();
         }
     })?;
-    for folder in configuration::watch(file) {
+    let mut folders = configuration::watch(file);
+    folders.extend(tables::files(table_files).into_iter().filter_map(Path::parent).map(Path::to_owned));
+    folders.sort();
+    folders.dedup();
+    for folder in folders {
         watcher.watch(&folder, RecursiveMode::NonRecursive)?;
     }
     Ok(watcher)

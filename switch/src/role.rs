@@ -73,6 +73,7 @@ pub(crate) async fn run(start: Start) -> Result<u8> {
     let names: LiveNames = Arc::new(ArcSwap::from_pointee(Names::new(&start.settings)?));
     let queue = Queue::open(options)?;
 
+    let watch = Watch::start(&start.file, &start.settings.table_files);
     let settings = Arc::new(ArcSwap::from_pointee(start.settings));
     let tls: LiveTls = Arc::new(ArcSwap::from_pointee(start.tls));
     let counters = Arc::new(Counters::default());
@@ -129,7 +130,6 @@ pub(crate) async fn run(start: Start) -> Result<u8> {
         let admin = Arc::clone(&asked);
         async move { admin.answer(request).await }
     }));
-    let watch = Watch::start(&start.file);
     let lifecycle =
         Lifecycle { queue, role: start.role, tls, names, gate, intake, delivery, admin, reloader, phase };
     let code = lifecycle.run(signals, order, watch).await;

@@ -13,6 +13,7 @@ pub mod notify;
 pub mod process;
 pub mod signals;
 pub mod sockets;
+pub mod tables;
 
 pub use clock::SystemClock;
 pub use identity::{boot_id, instance_id};

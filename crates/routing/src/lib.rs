@@ -1,15 +1,22 @@
 //! From an address to its next hop, and who may relay where. Touches no world.
 
+mod lines;
 pub mod mx;
 mod next_hop;
+mod pattern;
+pub mod recipient;
 mod relay;
 pub mod sts;
 mod table;
+pub mod tables;
 mod target;
 mod tls;
 
+pub use lines::LineFault;
 pub use next_hop::{Host, HostPort, NextHop, NextHopError, Protocol};
+pub use pattern::{Expression, Pattern, PatternError};
 pub use relay::{DomainPattern, DomainPatternError, RelayPolicy, RelayVerdict};
-pub use table::{Pattern, PatternError, Route, Routes};
+pub use table::{Route, Routes};
+pub use tables::{Slot, Tables};
 pub use target::{Refusal, Target, TargetError};
 pub use tls::{Roots, TlsPolicy, TlsPolicyError};

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use mail_model::{Domain, Mailbox};
 
 use crate::next_hop::host_name;
-use crate::table::is_below;
+use crate::pattern::is_below;
 
 /// Domains that strangers may send to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -95,6 +95,12 @@ impl RelayVerdict {
 }
 
 impl RelayPolicy {
+    /// True for a domain that everybody may send to.
+    #[must_use]
+    pub fn is_ours(&self, domain: &Domain) -> bool {
+        self.domains.iter().any(|pattern| pattern.matches(domain))
+    }
+
     /// Judges one recipient of a client. The domain after the last `@` alone decides; a source route was stripped by
     /// who parsed the path (RFC 5321 C).
     #[must_use]
@@ -111,11 +117,7 @@ impl RelayPolicy {
         if recipient.local_part().contains(['%', '!', '@']) {
             return RelayVerdict::Denied;
         }
-        if self.domains.iter().any(|pattern| pattern.matches(domain)) {
-            RelayVerdict::RelayDomain
-        } else {
-            RelayVerdict::Denied
-        }
+        if self.is_ours(domain) { RelayVerdict::RelayDomain } else { RelayVerdict::Denied }
     }
 }
 

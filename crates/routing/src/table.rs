@@ -1,93 +1,9 @@
-//! The table of routes: which next hop an address has.
-//!
-//! The most specific pattern wins: the address, its domain, the longest parent domain, any. Among equals the first one
-//! listed. The order of the file matters only between equals, so a general route on top hides nothing.
+//! The table of routes: which next hop an address has. Those of the configuration come first, then those of a file.
 
-use std::fmt;
-use std::str::FromStr;
+use mail_model::Mailbox;
 
-use mail_model::{Domain, Mailbox};
-
-use crate::next_hop::host_name;
+use crate::pattern::{Index, Pattern};
 use crate::target::Target;
-
-/// Why a text is not a pattern. It says what to write instead.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' matches nothing; write '*', 'example.test', '.example.test' or 'user@example.test'")]
-pub struct PatternError(String);
-
-/// What a route is for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Pattern {
-    /// `*`: every address.
-    Any,
-    /// `example.test`: this domain, not those below it.
-    Domain(Domain),
-    /// `.example.test` or `*.example.test`: every domain below this one, not itself.
-    Subdomains(Domain),
-    /// `user@example.test`: one address; the case of the local part matters. RFC 5321 2.4.
-    Address(Mailbox),
-}
-
-/// How specific a match is; a greater one wins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Specificity {
-    Any,
-    /// Bytes of the parent domain.
-    Subdomains(usize),
-    Domain,
-    Address,
-}
-
-impl Pattern {
-    fn matches(&self, mailbox: &Mailbox) -> Option<Specificity> {
-        match self {
-            Self::Any => Some(Specificity::Any),
-            Self::Domain(domain) => (mailbox.domain() == Some(domain)).then_some(Specificity::Domain),
-            Self::Subdomains(parent) => mailbox
-                .domain()
-                .filter(|domain| is_below(domain, parent))
-                .map(|_| Specificity::Subdomains(parent.as_str().len())),
-            Self::Address(address) => (mailbox == address).then_some(Specificity::Address),
-        }
-    }
-}
-
-/// True for `a.example.test` below `example.test`; false for `example.test` itself and for `badexample.test`.
-pub(crate) fn is_below(domain: &Domain, parent: &Domain) -> bool {
-    let rest = domain.as_str().strip_suffix(parent.as_str());
-    rest.and_then(|rest| rest.strip_suffix('.')).is_some_and(|label| !label.is_empty())
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.write_str("*"),
-            Self::Domain(domain) => domain.fmt(f),
-            Self::Subdomains(parent) => write!(f, ".{parent}"),
-            Self::Address(address) => address.fmt(f),
-        }
-    }
-}
-
-impl FromStr for Pattern {
-    type Err = PatternError;
-
-    fn from_str(text: &str) -> Result<Self, PatternError> {
-        let fault = || PatternError(text.to_owned());
-        let domain = |name| host_name(name).ok_or_else(fault);
-        if text == "*" {
-            return Ok(Self::Any);
-        }
-        if let Some((local_part, name)) = text.rsplit_once('@') {
-            return Mailbox::new(local_part, domain(name)?).map(Self::Address).map_err(|_| fault());
-        }
-        match text.strip_prefix("*.").or_else(|| text.strip_prefix('.')) {
-            Some(parent) => domain(parent).map(Self::Subdomains),
-            None => domain(text).map(Self::Domain),
-        }
-    }
-}
 
 /// One line of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,21 +16,47 @@ pub struct Route {
 
 /// The table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Routes(Vec<Route>);
+pub struct Routes {
+    all: Vec<Route>,
+    /// How many of them are the configuration's; the others came from a file, each from this line of it.
+    own: usize,
+    lines: Vec<usize>,
+    index: Index,
+    /// The file cannot be had. Nothing is routed then: what a missing line says cannot be known.
+    is_blocked: bool,
+}
 
 impl Routes {
     /// A table of these, in the order they are listed.
     #[must_use]
     pub fn new(routes: Vec<Route>) -> Self {
-        Self(routes)
+        let index = Index::new(routes.iter().map(|route| &route.pattern));
+        Self { own: routes.len(), all: routes, lines: Vec::new(), index, is_blocked: false }
+    }
+
+    /// The configuration's routes, and behind them those of a file, each with its line. `None` if the file cannot be had:
+    /// then nothing has a route.
+    #[must_use]
+    pub fn with_file(&self, file: Option<Vec<(usize, Route)>>) -> Self {
+        let is_blocked = file.is_none();
+        let (lines, more): (Vec<_>, Vec<_>) = file.unwrap_or_default().into_iter().unzip();
+        let all: Vec<Route> = self.all.iter().take(self.own).cloned().chain(more).collect();
+        let index = Index::new(all.iter().map(|route| &route.pattern));
+        Self { all, own: self.own, lines, index, is_blocked }
     }
 
     /// The routes in the order they are listed.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
-        self.0.iter()
+        self.all.iter()
     }
 
-    /// The route of an address; `None` if no pattern matches it.
+    /// False while the file of routes cannot be had.
+    #[must_use]
+    pub fn are_known(&self) -> bool {
+        !self.is_blocked
+    }
+
+    /// The route of an address; `None` if no pattern matches it, or if not all routes are known.
     #[must_use]
     pub fn find(&self, mailbox: &Mailbox) -> Option<&Route> {
         self.best(mailbox).map(|(_, route)| route)
@@ -122,44 +64,38 @@ impl Routes {
 
     /// The winner and its position, from 0.
     fn best(&self, mailbox: &Mailbox) -> Option<(usize, &Route)> {
-        let mut best: Option<(Specificity, usize, &Route)> = None;
-        for (index, route) in self.0.iter().enumerate() {
-            let Some(specificity) = route.pattern.matches(mailbox) else { continue };
-            // Only a more specific one replaces: the first listed wins among equals.
-            if best.is_none_or(|(held, ..)| specificity > held) {
-                best = Some((specificity, index, route));
-            }
-        }
-        best.map(|(_, index, route)| (index, route))
+        let position = self.index.find(mailbox).filter(|_| !self.is_blocked)?;
+        self.all.get(position).map(|route| (position, route))
     }
 
-    /// What each route says to an address, a line each, and then the answer.
+    /// Which route an address has, and what that means, a line each.
     #[must_use]
     pub fn explain(&self, mailbox: &Mailbox) -> Vec<String> {
-        let best = self.best(mailbox);
-        let mut lines: Vec<String> = Vec::new();
-        for (index, route) in self.0.iter().enumerate() {
-            let verdict = match route.pattern.matches(mailbox) {
-                None => "does not match",
-                Some(_) if best.is_some_and(|(winner, _)| winner == index) => {
-                    "matches, and is the most specific"
-                }
-                Some(_) => "matches, but another is more specific or listed first",
-            };
-            lines.push(format!("route {}: '{}' {verdict}", index + 1, route.pattern));
+        if self.is_blocked {
+            return vec!["routes: the table of routes cannot be read, so mail waits until it can".to_owned()];
         }
-        lines.push(match best {
-            Some((_, route)) => match &route.target {
-                Target::Hop(hop) => format!("{mailbox} goes to {hop}"),
-                Target::Discard => format!("{mailbox} is taken and discarded"),
-                Target::Hold => {
-                    format!("{mailbox} is taken and held until an operator deletes it or its route changes")
-                }
-                Target::Error(refusal) => format!("{mailbox} is refused: {}", refusal.reply()),
-            },
-            None => format!("{mailbox} has no route: add one to 'routes', for example with match: \"*\""),
-        });
-        lines
+        let Some((position, route)) = self.best(mailbox) else {
+            return vec![format!(
+                "{mailbox} has no route: add one to 'routes', for example with match: \"*\""
+            )];
+        };
+        let file = position.checked_sub(self.own).and_then(|position| self.lines.get(position));
+        let place = match file {
+            Some(line) => format!("tables.routes line {line}"),
+            None => format!("route {}", position + 1),
+        };
+        let fate = match &route.target {
+            Target::Hop(hop) => {
+                let tls = if hop.is_socket() { String::new() } else { format!(", tls: {}", hop.tls()) };
+                format!("{mailbox} goes to {hop}{tls}")
+            }
+            Target::Discard => format!("{mailbox} is taken and discarded"),
+            Target::Hold => {
+                format!("{mailbox} is taken and held until an operator deletes it or its route changes")
+            }
+            Target::Error(refusal) => format!("{mailbox} is refused: {}", refusal.reply()),
+        };
+        vec![format!("{place}: '{}' is the most specific that matches", route.pattern), fate]
     }
 }
 
@@ -192,6 +128,7 @@ mod tests {
             ("Example.TEST", "example"),
             ("example.test", "second"),
             ("User@example.test", "user"),
+            ("/^any[0-9]+@/", "numbered"),
         ]);
         let cases = [
             ("a@elsewhere.invalid", "any:25"),
@@ -202,6 +139,9 @@ mod tests {
             ("User@EXAMPLE.test", "user:25"),
             ("user@example.test", "example:25"),
             ("postmaster", "any:25"),
+            ("any12@elsewhere.invalid", "numbered:25"),
+            ("any1@example.test", "numbered:25"),
+            ("any@elsewhere.invalid", "any:25"),
         ];
         for (address, wanted) in cases {
             assert_eq!(goes_to(&routes, address).as_deref(), Some(wanted), "{address}");
@@ -215,10 +155,7 @@ mod tests {
         assert_eq!(goes_to(&routes, "postmaster"), None);
         assert_eq!(
             routes.explain(&mailbox("a@b.test")),
-            [
-                "route 1: 'example.test' does not match",
-                "a@b.test has no route: add one to 'routes', for example with match: \"*\""
-            ]
+            ["a@b.test has no route: add one to 'routes', for example with match: \"*\""]
         );
     }
 
@@ -227,22 +164,27 @@ mod tests {
         let routes = table(&[("*", "any"), ("b.test", "first"), ("b.test", "second")]);
         assert_eq!(
             routes.explain(&mailbox("a@b.test")),
-            [
-                "route 1: '*' matches, but another is more specific or listed first",
-                "route 2: 'b.test' matches, and is the most specific",
-                "route 3: 'b.test' matches, but another is more specific or listed first",
-                "a@b.test goes to first:25",
-            ]
+            ["route 2: 'b.test' is the most specific that matches", "a@b.test goes to first:25, tls: may"]
         );
     }
 
     #[test]
-    fn a_pattern_that_could_match_nothing_is_refused() {
-        for bad in
-            ["", ".", "*.", "**", "a b", "@example.test", "user@", "user@*", "example.test.", "10.0.0.1"]
-        {
-            let said = bad.parse::<Pattern>().unwrap_err().to_string();
-            assert!(said.contains("write '*'"), "{bad:?}: {said}");
-        }
+    fn a_file_adds_routes_and_without_it_nothing_is_routed() {
+        let own = table(&[("*", "any"), ("b.test", "own")]);
+        let line = |number, pattern: &str, target: &str| {
+            (number, Route { pattern: pattern.parse().unwrap(), target: target.parse().unwrap() })
+        };
+        let file = vec![line(3, "b.test", "file"), line(4, "a@b.test", "discard")];
+        let both = own.with_file(Some(file));
+        assert_eq!(goes_to(&both, "x@b.test").as_deref(), Some("own:25"), "the configuration comes first");
+        assert_eq!(goes_to(&both, "a@b.test").as_deref(), Some("discard"));
+        assert_eq!(
+            both.explain(&mailbox("a@b.test"))[0],
+            "tables.routes line 4: 'a@b.test' is the most specific that matches"
+        );
+        let blocked = both.with_file(None);
+        assert!(!blocked.are_known());
+        assert_eq!(goes_to(&blocked, "x@b.test"), None);
+        assert_eq!(blocked.with_file(Some(Vec::new())), own);
     }
 }

@@ -18,8 +18,8 @@ use smtp::session::SessionConfig;
 
 use self::name::host_name;
 use crate::model::{
-    Launcher, LimitSettings, ListenerSettings, NodeSettings, QueueSettings, Settings, Storage, TlsFiles,
-    TlsMode,
+    Launcher, LimitSettings, ListenerSettings, NodeSettings, QueueSettings, Settings, Storage, TableFiles,
+    TlsFiles, TlsMode,
 };
 use crate::reader::{At, Reader};
 use crate::source::Environment;
@@ -48,6 +48,7 @@ pub(crate) fn settings<'a>(
     let relay = relay(read, &top.key("relay"));
     let dns = dns::dns(read, &top.key("dns"));
     let routes = routes(read, &top.key("routes"), dns.trust_ad);
+    let table_files = table_files(read, &top.key("tables"));
     let hostname = node.as_ref().map(|node| node.hostname.clone());
     let mut limits = limits(read, &top.key("limits"), hostname);
     if let (Some(limits), Some(cluster)) = (&mut limits, &cluster) {
@@ -66,6 +67,8 @@ pub(crate) fn settings<'a>(
         relay,
         routes,
         dns,
+        table_files,
+        tables: routing::Tables::default(),
         limits: limits?,
         retry,
         launcher: Launcher::Exec,
@@ -279,6 +282,16 @@ fn routes<'a>(read: &mut Reader<'a>, at: &At<'a>, trust_ad: bool) -> Routes {
         routes.push(Route { pattern, target: target.with_tls(tls) });
     }
     Routes::new(routes)
+}
+
+/// Whether they can be read is seen by who reads them.
+fn table_files<'a>(read: &mut Reader<'a>, at: &At<'a>) -> TableFiles {
+    TableFiles {
+        routes: read.path(&at.key("routes")),
+        aliases: read.path(&at.key("aliases")),
+        recipients: read.path(&at.key("recipients")),
+        senders: read.path(&at.key("senders")),
+    }
 }
 
 /// Where there is no connection, or none that leaves the machine, TLS has no place.

@@ -227,7 +227,7 @@ pub(crate) const KEYS: &[Key] = &[
         "routes[].match",
         "pattern",
         Required,
-        "`*`, `example.test`, `.example.test` or `user@example.test`. The most specific wins, wherever it stands. At least one route is needed.",
+        "`*`, `example.test`, `.example.test`, `user@example.test` or `/expression/`, which is looked for in the address. The most specific wins, wherever it stands: address, expression, domain, longest parent domain, `*`. At least one route is needed.",
     ),
     key(
         "routes[].next_hop",
@@ -288,6 +288,30 @@ pub(crate) const KEYS: &[Key] = &[
         "address or host name",
         Words("none"),
         "By what this switch is known in MX records besides `node.hostname` and the addresses it listens at: a balancer's address, the other nodes. Mail is never sent to a host at its own preference or behind it, which would loop.",
+    ),
+    key(
+        "tables.routes",
+        "path",
+        Words("none"),
+        "More routes, a line each: a pattern as in `routes[].match`, a next hop, and `tls=POLICY` if wanted. See [TABLES.md](TABLES.md), as for all tables.",
+    ),
+    key(
+        "tables.aliases",
+        "path",
+        Words("none"),
+        "Who stands for whom: a pattern and addresses. Recipients are replaced before a message is queued.",
+    ),
+    key(
+        "tables.recipients",
+        "path",
+        Words("everybody"),
+        "Who there is in `relay.domains`, a pattern a line. Anybody else there is refused with 550 at RCPT.",
+    ),
+    key(
+        "tables.senders",
+        "path",
+        Words("none"),
+        "What senders become: a pattern and an address, or `@domain` that replaces the domain.",
     ),
     key(
         "limits.message_size",

@@ -24,7 +24,7 @@ pub use fault::Fault;
 
 pub use model::{
     ClusterSettings, DnsSettings, Launcher, LimitSettings, ListenerSettings, NodeSettings, PeerSettings,
-    QueueSettings, Settings, Storage, TlsFiles, TlsMode,
+    QueueSettings, Settings, Storage, TableFiles, TlsFiles, TlsMode,
 };
 pub use source::{Environment, Source};
 

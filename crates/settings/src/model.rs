@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use mail_model::{Domain, NodeId};
 use policy::limits::ClientLimits;
 use routing::mx::{AddressOrder, Own};
-use routing::{RelayPolicy, Routes};
+use routing::{RelayPolicy, Routes, Tables};
 use schedule::{ConcurrencyLimits, RetryPolicy};
 use smtp::limits::SendTimeouts;
 use smtp::session::SessionConfig;
@@ -37,6 +37,10 @@ pub struct Settings {
     pub routes: Routes,
     /// How names are looked up, and who we are there.
     pub dns: DnsSettings,
+    /// Where the tables are.
+    pub table_files: TableFiles,
+    /// The tables of addresses; empty until who opens files has read them.
+    pub tables: Tables,
     /// Bounds of the programs.
     pub limits: LimitSettings,
     /// When a deferred recipient is tried again, and for how long.
@@ -104,6 +108,19 @@ pub enum Storage {
     Shared,
     /// A device that one node at a time has mounted.
     Promoted,
+}
+
+/// Files of tables, each looked up if it is named.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TableFiles {
+    /// More routes.
+    pub routes: Option<PathBuf>,
+    /// Who stands for whom.
+    pub aliases: Option<PathBuf>,
+    /// Who there is in the relay domains.
+    pub recipients: Option<PathBuf>,
+    /// What senders become.
+    pub senders: Option<PathBuf>,
 }
 
 /// One SMTP listener.

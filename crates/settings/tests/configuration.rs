@@ -235,7 +235,7 @@ window: 3s
             /etc/m.yaml:22:33: relay.trusted_networks[1]: '10.0.0.0/33' is not a network; write an address and a prefix: 10.0.0.0/8 or 2001:db8::/32
             /etc/m.yaml:22:46: relay.trusted_networks[2]: '::ffff:10.0.0.0/104' is IPv4 written as IPv6; write it as IPv4, for example 10.0.0.0/8
             /etc/m.yaml:23:13: relay.domains[0]: '*' would relay for everybody; name the domains, or trust the clients by 'trusted_networks'
-            /etc/m.yaml:26:14: routes[1].match: 'a b' matches nothing; write '*', 'example.test', '.example.test' or 'user@example.test'
+            /etc/m.yaml:26:14: routes[1].match: 'a b' matches nothing; write '*', 'example.test', '.example.test', 'user@example.test' or '/expression/'
             /etc/m.yaml:28:15: limits.recipients: too small; write 100 or more
             /etc/m.yaml:30:27: limits.connections_per_client: more than limits.connections (5); lower this or raise that
             /etc/m.yaml:31:17: limits.message_size: too small; write 64KiB or more

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use control::{CallError, Code};
 use daemon_kit::configuration;
+use daemon_kit::tables::{self, TableFault};
 use mail_model::{NodeId, QueueId};
 use queue_store::inspect::{self, Depth, Inspection};
 use settings::Settings;
@@ -69,6 +70,8 @@ pub(crate) type Outcome = Result<Exit, Failure>;
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) settings: Settings,
+    /// What is wrong with tables. They are marked as not to be had in the settings.
+    pub(crate) table_faults: Vec<TableFault>,
     pub(crate) format: Format,
     /// `--node`: the one node that is asked about.
     pub(crate) only: Option<NodeId>,
@@ -78,7 +81,9 @@ impl Context {
     /// Reads the configuration. Wrong ones end with every fault and exit code 2.
     pub(crate) fn load(config: &Path, format: Format, only: Option<NodeId>) -> Result<Self, Failure> {
         let loaded = configuration::load(config).map_err(|error| Failure::new(Exit::Usage, error))?;
-        let context = Self { settings: loaded.settings, format, only };
+        let mut settings = loaded.settings;
+        let table_faults = tables::load(&mut settings, None);
+        let context = Self { settings, table_faults, format, only };
         if let Some(node) = &context.only {
             context.known(node)?;
         }

@@ -5,10 +5,11 @@ mod schema;
 
 use std::path::Path;
 
+use daemon_kit::tables;
 use serde_json::json;
 use settings::{Launcher, Settings, Storage, TlsMode};
 
-use crate::command::{Context, Outcome, say};
+use crate::command::{Context, Failure, Outcome, say};
 use crate::exit::Exit;
 use crate::output::Listing;
 
@@ -18,6 +19,9 @@ pub(crate) use self::schema::schema;
 /// Says that the configuration is right: a wrong one never gets here.
 pub(crate) fn check(context: &Context, file: &Path) -> Outcome {
     let settings = &context.settings;
+    if !context.table_faults.is_empty() {
+        return Err(Failure::new(Exit::Usage, tables::shown(&context.table_faults)));
+    }
     let nodes = settings.cluster.nodes.len();
     say(format_args!(
         "{}: right (node {} of cluster {}, {nodes} node{})",
@@ -119,6 +123,17 @@ fn rows(s: &Settings) -> Vec<(String, String)> {
     row("dns.trust_ad", s.dns.trust_ad.to_string());
     row("dns.mx_port", s.dns.mx_port.to_string());
     row("dns.own", [joined(&s.dns.own.names), joined(&s.dns.own.addresses)].join(", "));
+    let files = &s.table_files;
+    for (name, file) in [
+        ("routes", &files.routes),
+        ("aliases", &files.aliases),
+        ("recipients", &files.recipients),
+        ("senders", &files.senders),
+    ] {
+        if let Some(file) = file {
+            row(&format!("tables.{name}"), file.display().to_string());
+        }
+    }
     let limits = &s.limits;
     row("limits.message_size", format!("{}B", limits.session.limits.message_size));
     row("limits.recipients", limits.session.limits.recipients.to_string());

@@ -297,9 +297,9 @@ fn a_route_is_explained() {
     let run = site.run(&["route", "test", "user@Example.test"]);
     assert_eq!(run.code, 0);
     expect![[r"
-        route 1: '*' matches, but another is more specific or listed first
-        route 2: 'example.test' matches, and is the most specific
-        user@example.test goes to mx.example.test:2525
+        relay: only clients of relay.trusted_networks may send to user@example.test
+        route 2: 'example.test' is the most specific that matches
+        user@example.test goes to mx.example.test:2525, tls: may
     "]]
     .assert_eq(&run.out);
     assert_eq!(site.run(&["route", "test", "a b"]).code, 2);

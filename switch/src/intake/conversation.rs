@@ -15,7 +15,6 @@ use mail_model::{EnhancedStatus, Recipient, Reply};
 use message::Received;
 use policy::limits::Kind;
 use queue_format::record::{MessageKey, encode_envelope};
-use routing::Target;
 use settings::TlsMode;
 use smtp::session::{
     AbortReason, Action, Event, Greeting, MessageStart, Protection, Session, Storage, Usage, Verdict,
@@ -29,6 +28,7 @@ use tokio::time::{sleep, timeout};
 
 use super::admission::Place;
 use super::parts::{Door, Parts, Phase};
+use super::recipients;
 use super::upload::{self, Heading, NotStored, Upload};
 use super::visitor::{self, Visitor};
 use crate::tls::Stream;
@@ -350,9 +350,8 @@ impl Conversation {
             tracing::info!(event = "relay.denied", client = %self.visitor.client, %to);
             return Verdict::Refuse(Reply::local(550, EnhancedStatus::new(5, 7, 1), "relaying denied"));
         }
-        // What its route refuses is refused here, so that nobody gets a bounce for mail he never sent.
-        if let Some(Target::Error(refusal)) = settings.routes.find(to).map(|route| &route.target) {
-            let reply = refusal.reply();
+        // Refused here, so that nobody gets a bounce for mail that he never sent.
+        if let Some(reply) = recipients::refusal(&settings, to) {
             self.parts.counters.refused.add(1);
             self.parts.counters.refusals.add(["recipient", "route"], 1);
             tracing::info!(event = "recipient.refused", client = %self.visitor.client, %to, %reply);
@@ -367,6 +366,10 @@ impl Conversation {
             return verdict;
         }
         let settings = self.parts.settings.load();
+        let envelope = match recipients::rewritten(&settings, &start.envelope) {
+            Ok(envelope) => envelope,
+            Err(reply) => return Verdict::Refuse(reply),
+        };
         let key = self.parts.queue.next_key();
         let at = self.parts.clock.wall();
         let field = Received {
@@ -382,10 +385,10 @@ impl Conversation {
         let heading = Heading {
             key,
             received: at,
-            from: start.envelope.reverse_path.to_string(),
-            recipients: start.envelope.recipients.len(),
+            from: envelope.reverse_path.to_string(),
+            recipients: envelope.recipients.len(),
             origin: format!("client {} helo {}", self.visitor.client, start.client_name),
-            envelope: encode_envelope(&start.envelope),
+            envelope: encode_envelope(&envelope),
         };
         let size = start.size.unwrap_or(0);
         self.upload = Some(Upload::begin(heading, &field, settings.limits.hops, size));

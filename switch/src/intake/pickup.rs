@@ -17,6 +17,7 @@ use message::Posted;
 use queue_format::record::encode_envelope;
 
 use super::parts::{Parts, Phase};
+use super::recipients;
 use super::upload::{Heading, NotStored, Upload};
 
 /// How often the maildrop is looked at.
@@ -102,7 +103,6 @@ async fn store(parts: &Parts, left: Left, name: &str) -> Fate {
         Ok(addresses) => addresses,
         Err(why) => return Fate::Refused(why),
     };
-    let recipients = to.len();
     if parts.queue.admit(left.size).is_err() {
         return Fate::Later;
     }
@@ -110,6 +110,9 @@ async fn store(parts: &Parts, left: Left, name: &str) -> Fate {
     envelope.body = if left.letter.eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit };
     envelope.smtputf8 = to.iter().any(mail_model::Mailbox::is_international);
     envelope.recipients.extend(to.into_iter().map(Recipient::plain));
+    // The tables are out of reach or mistaken for now, whatever it is.
+    let Ok(envelope) = recipients::rewritten(&settings, &envelope) else { return Fate::Later };
+    let recipients = envelope.recipients.len();
     let (key, at, uid) = (parts.queue.next_key(), parts.clock.wall(), left.uid);
     let id = parts.queue.message_id(key).to_string();
     let field = Posted { uid, by: &settings.limits.session.hostname, id: &id, at }.to_string();

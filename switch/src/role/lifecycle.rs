@@ -39,6 +39,10 @@ const STOP: Duration = Duration::from_millis(500);
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 /// An editor writes a file in several steps: only then is it looked at.
 const SETTLE: Duration = Duration::from_millis(300);
+/// So often it is waited for again while files go on changing.
+const SETTLE_ROUNDS: u32 = 20;
+/// The files are looked at this often even if nobody told of a change.
+const RESCAN: Duration = Duration::from_mins(1);
 
 /// What is run.
 pub(crate) struct Lifecycle {
@@ -250,13 +254,22 @@ impl Lifecycle {
     }
 }
 
-/// Judges the configuration files when they changed and came to rest.
+/// Judges the configuration files, and takes tables into use, when they changed and came to rest. A change that nobody told
+/// of is seen a little later.
 async fn look_at_changes(reloader: Arc<Reloader>, mut watch: Watch) {
     loop {
-        watch.changed().await;
-        sleep(SETTLE).await;
-        watch.forget();
+        timeout(RESCAN, watch.changed()).await.ok();
+        for _ in 0..SETTLE_ROUNDS {
+            sleep(SETTLE).await;
+            if !watch.forget() {
+                break;
+            }
+        }
         let reloader = Arc::clone(&reloader);
-        tokio::task::spawn_blocking(move || reloader.look()).await.ok();
+        let look = move || {
+            reloader.look();
+            reloader.look_at_tables();
+        };
+        tokio::task::spawn_blocking(look).await.ok();
     }
 }

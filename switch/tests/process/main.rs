@@ -23,5 +23,6 @@ mod reload;
 mod routes;
 mod service;
 mod site;
+mod tables;
 mod tls_in;
 mod tls_out;
