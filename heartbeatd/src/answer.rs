@@ -23,6 +23,11 @@ impl Node {
             Request::Handback { node } => self.hand_back(node),
             Request::Pause { for_ms, reason } => self.pause(for_ms, &reason).await,
             Request::Resume => self.resume().await,
+            Request::Drill(order) => self.order_drill(order),
+            Request::DrillEnd => {
+                self.end_drill();
+                Ok(done("no drill hits this node any more".to_owned()))
+            }
             Request::Why { node } => self.why(node),
             Request::History { limit } => Ok(Answer::Records(self.records.history(limit))),
         };
@@ -108,6 +113,9 @@ impl Node {
                 state: beat.state,
                 version: beat.version,
                 config_hash: beat.config_hash,
+                paused: beat.paused_ms.is_some(),
+                smtp: beat.smtp,
+                drill: beat.word,
             }
         });
         let queues = self.queues.iter().map(|(queue, watched)| {
@@ -133,6 +141,9 @@ impl Node {
             protection: self.protection(&self.view().peers),
             unfit: self.unfit(),
             paused_until: self.pause.map(|(_, until)| until),
+            config_hash: self.short_hash(),
+            smtp: self.plan.smtp,
+            drill: self.drills.word(now),
         }
     }
 

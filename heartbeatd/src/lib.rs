@@ -8,6 +8,7 @@
 //! | `link` | heartbeats |
 //! | `observe` | leases, and the probe of the storage |
 //! | `launch` | the switches this program starts |
+//! | `drill` | faults that a peer orders, to see what comes of them |
 //! | `own` | the own primary, asked |
 //! | `records` | decisions with their evidence |
 //! | `admin`, `agent` | the control socket, and HAProxy's agent-check |
@@ -20,6 +21,7 @@ mod admin;
 mod agent;
 mod answer;
 mod cli;
+mod drill;
 mod launch;
 mod link;
 mod metrics;

@@ -59,6 +59,8 @@ struct State {
     counter: u64,
     suspect: Duration,
     content: Heartbeat,
+    /// A drill's partition: nothing goes out, and what comes in is dropped.
+    cut: bool,
     peers: BTreeMap<NodeId, PeerLink>,
     ignored: Ignored,
 }
@@ -87,6 +89,7 @@ impl Link {
             counter: 0,
             suspect: plan.timers.suspect,
             content: Heartbeat::default(),
+            cut: false,
             peers: peers.collect(),
             ignored: Ignored::default(),
         };
@@ -109,6 +112,11 @@ impl Link {
     /// What goes out from now on. Whom this node hears is added when it is sent.
     pub(crate) fn say(&self, content: Heartbeat) {
         self.state.lock().content = content;
+    }
+
+    /// Cuts all links, or joins them again.
+    pub(crate) fn set_cut(&self, cut: bool) {
+        self.state.lock().cut = cut;
     }
 
     /// The peers now.
@@ -153,6 +161,9 @@ impl Link {
     fn outgoing(&self, now: Moment, path: usize) -> Vec<(SocketAddr, Vec<u8>)> {
         let mut state = self.state.lock();
         let state = &mut *state;
+        if state.cut {
+            return Vec::new();
+        }
         let heard: Vec<Heard> =
             state.peers.iter().map(|(node, link)| heard(node, &link.report, now, state.suspect)).collect();
         let mut datagrams = Vec::new();
@@ -183,6 +194,9 @@ impl Link {
     fn incoming(&self, now: Moment, path: usize, datagram: &[u8]) {
         let mut state = self.state.lock();
         let state = &mut *state;
+        if state.cut {
+            return;
+        }
         let (header, beat) = match open(&state.key, &state.cluster, &state.me, datagram) {
             Ok(opened) => opened,
             Err(why) => {

@@ -16,6 +16,7 @@ use daemon_kit::SystemClock;
 use mail_model::{Clock, LeaseState, Moment, NodeId, QueueId, Role, WallTime};
 use tokio::sync::{mpsc, watch};
 
+use crate::drill::{Drills, Hit};
 use crate::launch::{Children, Ended, Task};
 use crate::link::{Link, Report};
 use crate::metrics::Counts;
@@ -57,6 +58,7 @@ pub(crate) struct Node {
     own: OwnWatch,
     restart: Restart,
     own_ended: bool,
+    pub(crate) drills: Drills,
     probe_for: BTreeSet<QueueId>,
     probing: bool,
     probes: mpsc::UnboundedSender<Probed>,
@@ -67,6 +69,7 @@ pub(crate) struct Inputs {
     pub(crate) readings: mpsc::Receiver<Reading>,
     pub(crate) probes: mpsc::UnboundedReceiver<Probed>,
     pub(crate) ended: mpsc::UnboundedReceiver<Ended>,
+    pub(crate) hits: mpsc::UnboundedReceiver<Hit>,
 }
 
 impl Node {
@@ -81,6 +84,7 @@ impl Node {
         let (ended_in, ended) = mpsc::unbounded_channel();
         let (probes_in, probes) = mpsc::unbounded_channel();
         let (readings_in, readings) = mpsc::channel(64);
+        let (hits_in, hits) = mpsc::unbounded_channel();
         let children = Children::new(Arc::clone(&plan), ended_in).context("start the launcher")?;
         let own_socket = control::paths::switch(&plan.state_dir, &plan.own());
         let own_switch = crate::own::watch(own_socket, plan.timers.observe);
@@ -116,11 +120,12 @@ impl Node {
             own: OwnWatch::default(),
             restart: Restart::default(),
             own_ended: false,
+            drills: Drills::new(hits_in),
             probe_for: BTreeSet::new(),
             probing: false,
             probes: probes_in,
         };
-        Ok((node, Inputs { readings, probes, ended }))
+        Ok((node, Inputs { readings, probes, ended, hits }))
     }
 
     /// What all machines share.
@@ -154,8 +159,12 @@ impl Node {
     pub(crate) fn reading(&mut self, reading: Reading) {
         let own = reading.queue == self.plan.own();
         let window = self.plan.timers.window;
+        let silent = self.drills.is_silent();
         let Some(watched) = self.queues.get_mut(&reading.queue) else { return };
         watched.last = reading.at;
+        if silent {
+            return;
+        }
         let event = match reading.seen {
             Ok(seen) => {
                 if own {
@@ -187,6 +196,10 @@ impl Node {
         if self.pause.is_some_and(|(until, _)| now >= until) {
             self.pause = None;
         }
+        self.drill();
+        if self.drills.is_silent() {
+            return;
+        }
         let limit = self.plan.timers.window / 2;
         let queues: Vec<QueueId> = self.queues.keys().cloned().collect();
         for queue in queues {
@@ -210,7 +223,7 @@ impl Node {
         let dead = self.restart.dead().map(|epoch| InstanceDead { queue, epoch });
         Heartbeat {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            config_hash: self.plan.config_hash.chars().take(16).collect(),
+            config_hash: self.short_hash(),
             state: if self.draining { "draining" } else { "up" }.to_owned(),
             queues: owned.collect(),
             heard: Vec::new(),
@@ -218,9 +231,17 @@ impl Node {
             restarting: self.restart.is_restarting(),
             waiting: self.own_switch.borrow().standing == Standing::Waiting,
             paused_ms: self.pause.map(|(until, _)| u64::try_from(until.since(now).as_millis()).unwrap_or(0)),
+            smtp: self.plan.smtp,
+            drill: self.drills.order(now),
+            word: self.drills.word(now),
             challenge: None,
             echo: None,
         }
+    }
+
+    /// The configuration's digest as peers are told it: enough to tell two apart.
+    pub(crate) fn short_hash(&self) -> String {
+        self.plan.config_hash.chars().take(16).collect()
     }
 
     /// The storage was probed for everybody who asked meanwhile.
@@ -336,7 +357,7 @@ impl Node {
         let queue = self.plan.own();
         let Some(watched) = self.queues.get(&queue) else { return };
         let seen = watched.seen.as_ref();
-        if self.draining || seen.is_none() {
+        if self.draining || self.drills.keeps_down() || seen.is_none() {
             return;
         }
         let own = Own {
@@ -378,6 +399,9 @@ impl Node {
         }
         if self.draining {
             return "reduced: this node is being stopped".to_owned();
+        }
+        if self.drills.is_open() {
+            return "reduced: a drill hits this node".to_owned();
         }
         if self.pause.is_some() {
             return "reduced: takeovers by this node are paused".to_owned();

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use cluster::Timers;
 use cluster::heartbeat::{ClusterKey, parse_key};
 use mail_model::{NodeId, QueueId};
-use settings::{Settings, Storage};
+use settings::{Settings, Storage, TlsMode};
 
 /// A node as heartbeats reach it.
 #[derive(Debug, Clone)]
@@ -38,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) agent: Option<SocketAddr>,
     /// Where probes and Prometheus are answered.
     pub(crate) monitor: Option<SocketAddr>,
+    /// Where this node takes mail, as the peers reach it.
+    pub(crate) smtp: Option<SocketAddr>,
     /// The program that runs a queue.
     pub(crate) switch: PathBuf,
 }
@@ -65,6 +67,7 @@ impl Plan {
         for dir in [&settings.node.state_dir, &settings.queue.dir] {
             std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
         }
+        let smtp = public_listener(settings, heard_at.first());
         let program = std::env::current_exe().context("find the folder of this program")?;
         Ok(Self {
             config: std::path::absolute(config).context("make the configuration's path absolute")?,
@@ -84,6 +87,7 @@ impl Plan {
             },
             agent: settings.agent,
             monitor: settings.monitor,
+            smtp,
             switch: program.with_file_name("switch"),
         })
     }
@@ -98,6 +102,15 @@ impl Plan {
     pub(crate) fn own(&self) -> QueueId {
         QueueId::of(self.me.clone())
     }
+}
+
+/// The first listener that speaks SMTP in clear at first. One for all addresses is reached where heartbeats are.
+fn public_listener(settings: &Settings, heard_at: Option<&SocketAddr>) -> Option<SocketAddr> {
+    let plain = settings.listeners.iter().find(|listener| listener.tls_mode == TlsMode::StartTls)?;
+    if plain.address.ip().is_unspecified() {
+        return heard_at.map(|heard| SocketAddr::new(heard.ip(), plain.address.port()));
+    }
+    Some(plain.address)
 }
 
 fn read_key(path: &Path) -> Result<ClusterKey> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
 use anyhow::{Context, Result};
+use cluster::drill::DrillFault;
 use cluster::takeover::{Decision, Verdict};
 use mail_model::{NodeId, QueueId, WallTime};
 use parking_lot::Mutex;
@@ -87,6 +88,12 @@ impl Records {
         let rule = "operator";
         let record = json!({"decision": verdict, "rule": rule, "text": reason, "until_ms": until.0});
         self.keep(wall, record)
+    }
+
+    /// Keeps that a drill began on this node, or is over.
+    pub(crate) fn drill(&self, wall: WallTime, id: u64, fault: DrillFault, what: &str) {
+        let text = format!("a drill is {what} on this node: {fault}, {}", fault.meaning());
+        drop(self.keep(wall, json!({"decision": "drill", "rule": "operator", "text": text, "drill": id})));
     }
 
     fn keep(&self, wall: WallTime, record: Value) -> oneshot::Receiver<bool> {

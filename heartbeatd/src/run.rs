@@ -74,6 +74,7 @@ async fn work(node: &mut Node, inputs: &mut Inputs, ticks: &mut tokio::time::Int
         Some(reading) = inputs.readings.recv() => node.reading(reading),
         Some(probed) = inputs.probes.recv() => node.probed(probed),
         Some(ended) = inputs.ended.recv() => node.ended(&ended),
+        Some(hit) = inputs.hits.recv() => node.drills.found(hit),
         _ = ticks.tick() => node.tick(),
     }
 }
@@ -81,6 +82,7 @@ async fn work(node: &mut Node, inputs: &mut Inputs, ticks: &mut tokio::time::Int
 /// Children drain and release; the peers see in the lease and in the last heartbeats that this is no crash.
 async fn end(node: &mut Node, inputs: &mut Inputs, ticks: &mut tokio::time::Interval, signals: &mut Signals) {
     notify::stopping();
+    node.end_drill();
     node.draining = true;
     node.children.terminate_all();
     let mut watchdog = Watchdog::new();

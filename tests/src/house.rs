@@ -5,6 +5,7 @@
 
 pub mod circles;
 pub mod dependencies;
+pub mod drills;
 pub mod events;
 pub mod floors;
 pub mod leftovers;

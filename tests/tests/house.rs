@@ -4,7 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use tests::house::tree::Tree;
-use tests::house::{circles, dependencies, events, floors, leftovers, lengths, links, metrics, purity};
+use tests::house::{
+    circles, dependencies, drills, events, floors, leftovers, lengths, links, metrics, purity,
+};
 
 fn tree() -> Result<Tree> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -61,6 +63,11 @@ fn nothing_is_taken_in_that_nothing_uses() -> Result<()> {
 #[test]
 fn nothing_is_left_over_from_writing() -> Result<()> {
     hold(leftovers::check)
+}
+
+#[test]
+fn every_fault_of_a_drill_is_tried_by_a_test_and_told_in_the_docs() -> Result<()> {
+    hold(drills::check)
 }
 
 #[test]

@@ -17,10 +17,14 @@
 mod key;
 mod peer;
 
+use std::net::SocketAddr;
+
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use mail_model::{Epoch, InstanceId, LeaseState, NodeId, QueueId, Role};
 use serde::{Deserialize, Serialize};
+
+use crate::drill::{DrillOrder, DrillWord};
 
 pub use key::{ClusterKey, KeyError, parse_key};
 pub use peer::{Peer, Standing};
@@ -62,6 +66,15 @@ pub struct Heartbeat {
     /// What is left of a pause, ms.
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
     pub paused_ms: Option<u64>,
+    /// Where it takes mail, so that a drill can send it some.
+    #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
+    pub smtp: Option<SocketAddr>,
+    /// A drill it orders.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillOrder>,
+    /// What it says of a drill on itself.
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<DrillWord>,
     /// A number the receiver is to echo.
     #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
     pub challenge: Option<u64>,

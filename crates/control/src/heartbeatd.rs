@@ -1,5 +1,8 @@
 //! What a `heartbeatd` can be asked.
 
+use std::net::SocketAddr;
+
+use cluster::drill::{DrillOrder, DrillWord};
 use mail_model::{Epoch, LeaseState, NodeId, QueueId, WallTime};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +35,10 @@ pub enum Request {
     },
     /// End a pause. Answer: [`Answer::Done`].
     Resume,
+    /// Let a drill hit another node. Answer: [`Answer::Done`] once it is said; the peer's word tells what came of it.
+    Drill(DrillOrder),
+    /// End the drill that hits this node before its time. Answer: [`Answer::Done`].
+    DrillEnd,
     /// The records of decisions on the queue of `node`, oldest first. Answer: [`Answer::Records`].
     Why {
         /// The home node.
@@ -81,6 +88,15 @@ pub struct HeartbeatdStatus {
     pub unfit: Vec<String>,
     /// End of a pause, if there is one.
     pub paused_until: Option<WallTime>,
+    /// A digest of its cluster configuration, as the peers are told it.
+    #[serde(default)]
+    pub config_hash: String,
+    /// Where this node takes mail; none if nowhere.
+    #[serde(default)]
+    pub smtp: Option<SocketAddr>,
+    /// A drill on this node.
+    #[serde(default)]
+    pub drill: Option<DrillWord>,
 }
 
 /// Another node.
@@ -96,6 +112,15 @@ pub struct PeerStatus {
     pub version: String,
     /// A digest of its cluster configuration; empty before its first heartbeat.
     pub config_hash: String,
+    /// Its takeovers are paused.
+    #[serde(default)]
+    pub paused: bool,
+    /// Where it takes mail; none if it does not say.
+    #[serde(default)]
+    pub smtp: Option<SocketAddr>,
+    /// What it says of a drill on itself.
+    #[serde(default)]
+    pub drill: Option<DrillWord>,
 }
 
 /// One way to a peer.

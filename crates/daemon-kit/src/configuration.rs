@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use routing::DrillKey;
 use settings::{Environment, Fault, Settings, Source};
 
 /// Where the configuration is, if nothing else is said.
@@ -94,8 +95,11 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigurationError> {
         Err(error) => return Err(unreadable(&more)(error)),
     }
     let hostname = rustix::system::uname().nodename().to_str().ok().map(str::to_owned);
-    let settings =
+    let mut settings =
         settings::parse(&sources, &Environment { hostname }).map_err(ConfigurationError::Faults)?;
+    // Who needs the key says so himself when it is missing. Without it there are no drills, and that is all.
+    let key = settings.cluster.key_file.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+    settings.drill_key = key.map(|text| DrillKey::new(&text));
     Ok(Loaded { settings, sources })
 }
 

@@ -1,5 +1,6 @@
 //! From an address to its next hop, and who may relay where. Touches no world.
 
+mod drill;
 mod lines;
 pub mod mx;
 mod next_hop;
@@ -12,6 +13,7 @@ pub mod tables;
 mod target;
 mod tls;
 
+pub use drill::{DrillAddress, DrillKey, drill_address, is_drill};
 pub use lines::LineFault;
 pub use next_hop::{Host, HostPort, NextHop, NextHopError, Protocol};
 pub use pattern::{Expression, Pattern, PatternError};

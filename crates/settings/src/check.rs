@@ -72,6 +72,7 @@ pub(crate) fn settings<'a>(
         limits: limits?,
         retry,
         launcher: Launcher::Exec,
+        drill_key: None,
         hash,
     })
 }

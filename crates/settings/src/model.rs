@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use mail_model::{Domain, NodeId};
 use policy::limits::ClientLimits;
 use routing::mx::{AddressOrder, Own};
-use routing::{RelayPolicy, Routes, Tables};
+use routing::{DrillKey, RelayPolicy, Routes, Tables};
 use schedule::{ConcurrencyLimits, RetryPolicy};
 use smtp::limits::SendTimeouts;
 use smtp::session::SessionConfig;
@@ -47,6 +47,8 @@ pub struct Settings {
     pub retry: RetryPolicy,
     /// How a secondary is started.
     pub launcher: Launcher,
+    /// Seals the addresses of probe mail in drills. Not written in the configuration: made from the cluster's key.
+    pub drill_key: Option<DrillKey>,
     /// A digest of the text all this came from, in hexadecimal: the same text, the same digest.
     pub hash: String,
 }

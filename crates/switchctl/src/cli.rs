@@ -1,19 +1,21 @@
 //! The command line: nouns and verbs, one function each.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ::cluster::drill::DrillFault;
 use clap::{Args, Parser, Subcommand};
 use control::switch::Verb;
 use daemon_kit::configuration;
 use mail_model::{MessageId, NodeId};
 
-use crate::command::{Context, Failure, Outcome, say};
+use crate::command::{Context, Failure, Outcome, misfit, say};
 use crate::exit::Exit;
 use crate::filter::{self, Filter, Term};
 use crate::output::Format;
-use crate::{bench, cluster, config, demo, ha, ledger, operate, queue, route, status, trace};
+use crate::{bench, cluster, config, demo, drill, ha, ledger, operate, queue, route, status, trace};
 
 /// What the help of every verb on messages ends with.
 const VERB_HELP: &str = "\
@@ -120,6 +122,50 @@ enum Ha {
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
+    /// A real fault on one node of the live cluster, with probe mail and a report.
+    #[command(subcommand)]
+    Drill(Drill),
+}
+
+#[derive(Debug, Subcommand)]
+enum Drill {
+    /// Let a fault hit the node that --node names, and see what comes of it. Ordered from another node.
+    ///
+    /// kill: its switch gets SIGKILL, its heartbeatd falls silent. stop: the same with SIGTERM. freeze: the switch stands
+    /// still. isolate: its heartbeats are cut, its storage is not, so nobody may take its queue. The fault ends by itself.
+    /// Refused with 4 while anything else is wrong; ends with 6 if the objective is missed, or a probe lost, damaged, or
+    /// delivered twice without a doubt on record.
+    Run {
+        /// kill, stop, freeze or isolate.
+        fault: DrillFault,
+        /// The objective: from the fault to the first delivery out of the node's queue.
+        #[arg(long, value_parser = settings::parse_duration, value_name = "D", default_value = "5s")]
+        slo: Duration,
+        /// How long the fault lasts; two stale windows and 4 s if not said, 2 minutes at most.
+        #[arg(long = "for", value_parser = settings::parse_duration, value_name = "D")]
+        span: Option<Duration>,
+        /// Probe messages a second.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rate: u32,
+        /// Send probe mail to this address, a load balancer for example; to every node's listener if not said.
+        #[arg(long, value_name = "IP:PORT")]
+        through: Option<SocketAddr>,
+        /// Where the sink of probe mail listens, as every node reaches it; beside this node's listener if not said.
+        #[arg(long, value_name = "IP:PORT")]
+        sink: Option<SocketAddr>,
+        /// Only say whether it could be done now.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// The drills that were ordered on this node.
+    List,
+    /// The report of one drill.
+    Report {
+        /// As `drill list` names it.
+        id: String,
+    },
+    /// End the drill that hits this node before its time.
+    End,
 }
 
 #[derive(Debug, Subcommand)]
@@ -341,6 +387,7 @@ fn run(cli: &Cli) -> Outcome {
         Noun::Config(Config::Diff { other }) => config::diff(&context()?, other),
         Noun::Config(Config::Schema) => config::schema(),
         Noun::Status { check } => status::run(&context()?, *check),
+        Noun::Ha(Ha::Drill(verb)) => run_drill(cli, verb),
         Noun::Ha(verb) => run_ha(&context()?, verb),
         Noun::Cluster(Cluster::Members) => cluster::members(&context()?),
         Noun::Cluster(Cluster::Keygen) => cluster::keygen(&context()?),
@@ -361,6 +408,36 @@ fn run_ha(context: &Context, verb: &Ha) -> Outcome {
         Ha::Resume => ha::resume(context),
         Ha::Why { node } => ha::why(context, node),
         Ha::History { limit } => ha::history(context, *limit),
+        // It reads --node in its own way.
+        Ha::Drill(_) => Err(misfit()),
+    }
+}
+
+fn run_drill(cli: &Cli, verb: &Drill) -> Outcome {
+    // --node names the node that is hit: everything else is about this one.
+    let context = Context::load(&cli.config, cli.output, None)?;
+    match verb {
+        Drill::Run { fault, slo, span, rate, through, sink, dry_run } => {
+            let node = cli
+                .only
+                .clone()
+                .ok_or_else(|| Failure::new(Exit::Usage, "which node is to be hit? Name it: --node NODE"))?;
+            let (fault, rate, through, sink) = (*fault, *rate, *through, *sink);
+            let options = drill::Options {
+                fault,
+                node,
+                slo: *slo,
+                span: *span,
+                rate,
+                through,
+                sink,
+                dry_run: *dry_run,
+            };
+            drill::run(&context, &options)
+        }
+        Drill::List => drill::list(&context),
+        Drill::Report { id } => drill::report(&context, id),
+        Drill::End => drill::end(&context),
     }
 }
 

@@ -9,6 +9,7 @@ use control::{CallError, Code};
 use daemon_kit::configuration;
 use daemon_kit::tables::{self, TableFault};
 use mail_model::{NodeId, QueueId};
+use nix::unistd::{User, getuid};
 use queue_store::inspect::{self, Depth, Inspection};
 use settings::Settings;
 
@@ -104,6 +105,15 @@ impl Context {
     /// programs.
     pub(crate) fn show(&self, listing: &Listing) -> Outcome {
         show(self.format, listing)
+    }
+
+    /// Who calls, and where: `USER@HOST`.
+    pub(crate) fn operator(&self) -> String {
+        let uid = getuid();
+        let user = User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
+        // Under sudo the person is more telling than root.
+        let user = std::env::var("SUDO_USER").ok().filter(|name| !name.is_empty()).unwrap_or(user);
+        format!("{user}@{}", self.settings.node.hostname)
     }
 
     /// Where a queue lies.

@@ -5,6 +5,7 @@
 //! | `cli` | the command line, and which command does what |
 //! | `command` | what every command gets, and how it ends |
 //! | `status`, `ha` | what the programs say, and orders to them, over their sockets |
+//! | `drill` | real faults on a live cluster, with probe mail and a report |
 //! | `queue`, `ledger` | what the disk says, read without touching it |
 //! | `filter` | which messages are meant |
 //! | `trace` | the story of one message |
@@ -21,6 +22,7 @@ mod cluster;
 mod command;
 mod config;
 pub mod demo;
+mod drill;
 mod exit;
 mod filter;
 mod ha;

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use control::switch::{Answer, OPERATE_MESSAGES_MAX, Operated, Request, Verb};
 use mail_model::{MessageId, QueueId};
-use nix::unistd::{User, getuid};
 use serde_json::json;
 
 pub(crate) use self::choice::Choice;
@@ -132,11 +131,7 @@ fn confirm(verb: Verb, plan: &Plan) -> Result<(), Failure> {
 
 /// Who orders it, and why, for the audit.
 fn by(context: &Context, reason: &str) -> String {
-    let uid = getuid();
-    let user = User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
-    // Under sudo the person is more telling than root.
-    let user = std::env::var("SUDO_USER").ok().filter(|name| !name.is_empty()).unwrap_or(user);
-    format!("{user}@{}: {reason}", context.settings.node.hostname)
+    format!("{}: {reason}", context.operator())
 }
 
 /// A reason from the command line.

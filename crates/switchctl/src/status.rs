@@ -3,10 +3,12 @@
 use control::heartbeatd::HeartbeatdStatus;
 use control::switch::SwitchStatus;
 use control::{heartbeatd, switch};
-use mail_model::QueueId;
+use daemon_kit::SystemClock;
+use mail_model::{Clock, QueueId, WallTime};
 use serde_json::json;
 
 use crate::command::{Context, Failure, Outcome, misfit, say};
+use crate::drill;
 use crate::exit::Exit;
 use crate::output::{Format, Listing, plain, time};
 
@@ -55,6 +57,9 @@ pub(crate) fn run(context: &Context, check: bool) -> Outcome {
         Err(why) => listing.lacks("heartbeatd", &why),
     }
     listing.with("heartbeatd", json!(heartbeatd.as_ref().ok()));
+    let drilled = drill::last(context);
+    let shown = drilled.as_ref().map(|(id, at, verdict)| json!({"id": id, "at_ms": at, "verdict": verdict}));
+    listing.with("last_drill", json!(shown));
     let exit = context.show(&listing)?;
     if let (Format::Table, Ok(view)) = (context.format, &heartbeatd) {
         say(format_args!("protection: {}", view.protection))?;
@@ -62,7 +67,25 @@ pub(crate) fn run(context: &Context, check: bool) -> Outcome {
             say(format_args!("takeover is paused until {}", plain(&time(until))))?;
         }
     }
+    if let (Format::Table, false) = (context.format, context.settings.cluster.nodes.len() == 1) {
+        say(last_drill(drilled.as_ref(), SystemClock.wall()))?;
+    }
     Ok(exit)
+}
+
+/// How long ago a takeover was tried last, and what came of it.
+fn last_drill(drilled: Option<&(String, u64, String)>, now: WallTime) -> String {
+    let Some((id, at, verdict)) = drilled else {
+        return "last drill: none was ordered on this node; try: switchctl ha drill run kill --node NODE"
+            .to_owned();
+    };
+    let days = now.since(WallTime(*at)).as_secs() / 86_400;
+    let ago = match days {
+        0 => "today".to_owned(),
+        1 => "1 day ago".to_owned(),
+        days => format!("{days} days ago"),
+    };
+    format!("last drill: {ago}, {verdict} ({id})")
 }
 
 fn row(listing: &mut Listing, status: &SwitchStatus) {

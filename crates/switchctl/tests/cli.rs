@@ -464,6 +464,8 @@ async fn orders_go_to_heartbeatd_and_its_word_becomes_the_exit_code() {
             | heartbeatd::Request::Takeover { .. }
             | heartbeatd::Request::Handback { .. }
             | heartbeatd::Request::Resume
+            | heartbeatd::Request::Drill(_)
+            | heartbeatd::Request::DrillEnd
             | heartbeatd::Request::History { .. } => Ok(heartbeatd::Answer::Done { message: "begun".into() }),
         }
     }));

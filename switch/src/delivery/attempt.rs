@@ -283,7 +283,7 @@ impl Attempt<'_> {
         began: Moment,
     ) -> Outcome {
         let context = self.context;
-        let policy = context.settings.load().retry;
+        let policy = plan::policy(&work.envelope, context.settings.load().retry);
         let now = context.clock.wall();
         let delay = policy.delay(attempts, context.random());
         let judge = Judge { envelope: &work.envelope, received: work.received, now, policy, delay };

@@ -156,6 +156,11 @@ impl Times {
         Self { moment: context.clock.now(), wall: context.clock.wall(), policy }
     }
 
+    /// The same times under another policy.
+    pub(crate) fn under(self, policy: RetryPolicy) -> Self {
+        Self { policy, ..self }
+    }
+
     /// No due time is further away than this, whatever was done to the wall clock.
     fn furthest(&self) -> Duration {
         self.policy.max.max(self.policy.first).saturating_mul(2)

@@ -1,10 +1,11 @@
 //! Where an item of the schedule goes.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use mail_model::Mailbox;
-use routing::{NextHop, Refusal, Routes, Target};
+use routing::{DrillAddress, DrillKey, NextHop, Refusal, Routes, Target, drill_address};
 
 /// A line of the schedule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,8 +39,8 @@ impl fmt::Display for Destination {
 
 impl Destination {
     /// Where mail for `address` goes.
-    pub(crate) fn of(routes: &Routes, address: &Mailbox) -> Self {
-        match routes.find(address).map(|route| &route.target) {
+    pub(crate) fn of(routes: &Routes, drill: Option<&DrillKey>, address: &Mailbox) -> Self {
+        match target(routes, drill, address).as_deref() {
             Some(Target::Hop(hop)) => {
                 hop.toward(address).map_or(Self::NoRoute, |hop| Self::Hop(Arc::new(hop)))
             }
@@ -51,8 +52,8 @@ impl Destination {
     }
 
     /// True if mail for `address` goes here. Cheaper than [`Self::of`].
-    pub(crate) fn takes(&self, routes: &Routes, address: &Mailbox) -> bool {
-        match (self, routes.find(address).map(|route| &route.target)) {
+    pub(crate) fn takes(&self, routes: &Routes, drill: Option<&DrillKey>, address: &Mailbox) -> bool {
+        match (self, target(routes, drill, address).as_deref()) {
             (Self::Hop(hop), Some(Target::Hop(next))) => next.is_toward(address, hop),
             (Self::NoRoute, Some(Target::Hop(next))) => next.toward(address).is_none(),
             (Self::Error(refusal), Some(Target::Error(said))) => refusal == said,
@@ -64,5 +65,14 @@ impl Destination {
                 _,
             ) => false,
         }
+    }
+}
+
+/// What is done with mail for `address`. Probe mail of a drill never meets a route.
+fn target<'a>(routes: &'a Routes, drill: Option<&DrillKey>, address: &Mailbox) -> Option<Cow<'a, Target>> {
+    match drill_address(drill, address) {
+        Some(DrillAddress::Sink { hop, .. }) => Some(Cow::Owned(Target::Hop(hop))),
+        Some(DrillAddress::Foreign) => None,
+        None => routes.find(address).map(|route| Cow::Borrowed(&route.target)),
     }
 }

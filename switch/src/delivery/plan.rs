@@ -5,7 +5,8 @@ use std::time::Duration;
 use mail_model::{Envelope, Moment, RecipientIndex, Reply, WallTime};
 use queue_format::books::Message;
 use queue_format::record::{MessageKey, RecipientState, decode_envelope};
-use routing::Routes;
+use schedule::RetryPolicy;
+use settings::Settings;
 
 use super::context::{Context, Times};
 use super::destination::Destination;
@@ -22,6 +23,19 @@ pub(crate) struct Item {
     pub(crate) expires: Moment,
 }
 
+/// Probe mail of a drill is tried again soon, and is gone soon after the drill.
+const PROBE_POLICY: RetryPolicy = RetryPolicy {
+    first: Duration::from_millis(500),
+    max: Duration::from_secs(2),
+    lifetime: Duration::from_mins(10),
+};
+
+/// When this mail is tried again, and for how long.
+pub(crate) fn policy(envelope: &Envelope, retry: RetryPolicy) -> RetryPolicy {
+    let probe = envelope.recipients.first().is_some_and(|to| routing::is_drill(&to.address));
+    if probe { PROBE_POLICY } else { retry }
+}
+
 /// Where those recipients of `keys` go that wait and are in nobody's hands.
 pub(crate) fn scatter(context: &Context, keys: &[MessageKey]) -> Vec<Item> {
     let settings = context.settings.load();
@@ -30,7 +44,7 @@ pub(crate) fn scatter(context: &Context, keys: &[MessageKey]) -> Vec<Item> {
     context.queue.books(|books| {
         for key in keys {
             if let Some(message) = books.message(*key) {
-                scatter_one(context, &settings.routes, times, *key, message, &mut items);
+                scatter_one(context, &settings, times, *key, message, &mut items);
             }
         }
     });
@@ -39,7 +53,7 @@ pub(crate) fn scatter(context: &Context, keys: &[MessageKey]) -> Vec<Item> {
 
 fn scatter_one(
     context: &Context,
-    routes: &Routes,
+    settings: &Settings,
     times: Times,
     key: MessageKey,
     message: &Message,
@@ -47,12 +61,16 @@ fn scatter_one(
 ) {
     // An envelope that cannot be decoded never came into the books.
     let Ok(envelope) = decode_envelope(&message.envelope) else { return };
+    let times = times.under(policy(&envelope, settings.retry));
     let expires = times.expiry(message.received);
     let first = items.len();
     for ((index, recipient), standing) in (0..).zip(&envelope.recipients).zip(&message.standings) {
         let (destination, due) = match standing.state {
             RecipientState::Queued if context.claims.is_taken(key, index) => continue,
-            RecipientState::Queued => (Destination::of(routes, &recipient.address), times.due(standing.due)),
+            RecipientState::Queued => {
+                let drill = settings.drill_key.as_ref();
+                (Destination::of(&settings.routes, drill, &recipient.address), times.due(standing.due))
+            }
             RecipientState::Owed(_) => (Destination::Bounce, times.moment + BOUNCE_COLLECTS),
             RecipientState::Held
             | RecipientState::Delivered
@@ -91,13 +109,14 @@ pub(crate) fn claim(context: &Context, key: MessageKey, destination: &Destinatio
     context.queue.books(|books| {
         let message = books.message(key)?;
         let envelope = decode_envelope(&message.envelope).ok()?;
+        let times = times.under(policy(&envelope, settings.retry));
         let standing = |index: RecipientIndex| message.standings.get(usize::from(index));
         let waits =
             |index: RecipientIndex| standing(index).is_some_and(|s| s.state == RecipientState::Queued);
         let due = |(index, recipient): &(RecipientIndex, &mail_model::Recipient)| {
             waits(*index)
                 && standing(*index).is_some_and(|s| times.is_due(s.due))
-                && destination.takes(&settings.routes, &recipient.address)
+                && destination.takes(&settings.routes, settings.drill_key.as_ref(), &recipient.address)
         };
         let wanted = (0..).zip(&envelope.recipients).filter(due).map(|(index, _)| index);
         let recipients = context.claims.take(key, wanted);

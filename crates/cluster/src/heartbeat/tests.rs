@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::drill::{DrillFault, DrillStage};
 
 fn node(name: &str) -> NodeId {
     NodeId::new(name).unwrap()
@@ -28,6 +29,9 @@ fn beat() -> Heartbeat {
         restarting: true,
         waiting: false,
         paused_ms: Some(60_000),
+        smtp: Some("192.0.2.1:25".parse().unwrap()),
+        drill: Some(DrillOrder { id: 9, node: node("b"), fault: DrillFault::Freeze, for_ms: 8_000 }),
+        word: Some(DrillWord { id: 8, stage: DrillStage::Refused { why: "no".into() } }),
         challenge: Some(u64::MAX),
         echo: None,
     }

@@ -21,9 +21,11 @@ async fn handle(request: Request) -> Result<Answer, Fault> {
         )),
         Request::Why { node } => Err(Fault::not_found(format!("no node {node}"))),
         Request::Status => std::future::pending().await,
-        other @ (Request::Takeover { .. } | Request::Handback { .. } | Request::Pause { .. }) => {
-            Err(Fault::refused_unsafe(format!("{other:?}")))
-        }
+        other @ (Request::Takeover { .. }
+        | Request::Handback { .. }
+        | Request::Pause { .. }
+        | Request::Drill(_)
+        | Request::DrillEnd) => Err(Fault::refused_unsafe(format!("{other:?}"))),
     }
 }
 
