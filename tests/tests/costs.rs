@@ -15,7 +15,7 @@ use switchctl::demo::site::free_tcp;
 use tokio::time::{Instant, sleep};
 
 const MESSAGES: u64 = 2_000;
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A switch under `strace -c`.
 struct Traced {
