@@ -1,6 +1,7 @@
 //! The switches this program starts: secondaries for foreign queues, and its own primary again after a crash.
 //!
-//! One process for each queue at a time: a former one that hangs is killed and reaped first. Never decides to start one.
+//! One process for each queue at a time: a former one that hangs is killed and reaped first. With `launcher: systemd` they
+//! are units (`units`), and what is a child here is the `systemctl` that waits for the unit's end. Never decides to start one.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -12,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use crate::plan::Plan;
+use crate::units;
 
 /// What a process is started as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +83,14 @@ impl Children {
 
     async fn run(&self, queue: &QueueId, run: u64, task: Task) {
         self.clear(queue).await;
-        let mut child = match self.launcher.spawn(self.command(queue, task)).await {
+        let command = match self.command(queue, task).await {
+            Ok(command) => command,
+            Err(error) => {
+                tracing::error!(event = "launch.failed", %queue, %error);
+                return;
+            }
+        };
+        let mut child = match self.launcher.spawn(command).await {
             Ok(child) => child,
             Err(error) => {
                 tracing::error!(event = "launch.failed", %queue, %error);
@@ -119,7 +128,21 @@ impl Children {
         gone.wait_for(|gone| *gone).await.ok();
     }
 
-    fn command(&self, queue: &QueueId, task: Task) -> Command {
+    async fn command(&self, queue: &QueueId, task: Task) -> std::io::Result<Command> {
+        let Some(orders) = &self.plan.orders else { return Ok(self.program(queue, task)) };
+        match task {
+            // systemd restarts it, too: then this order changes nothing.
+            Task::Primary => Ok(units::start(&units::primary(queue))),
+            Task::Secondary { expected, reason } => {
+                let unit = units::secondary(queue);
+                units::clear(&unit).await?;
+                units::order(orders, queue, expected, reason)?;
+                Ok(units::start(&unit))
+            }
+        }
+    }
+
+    fn program(&self, queue: &QueueId, task: Task) -> Command {
         let mut command = Command::new(&self.plan.switch);
         command.arg("run").arg("--config").arg(&self.plan.config);
         if let Task::Secondary { expected, reason } = task {
@@ -137,29 +160,44 @@ impl Children {
         self.table.lock().latest.get(&ended.queue) == Some(&ended.run)
     }
 
-    /// The process that runs for `queue`.
+    /// True if a process that was started here runs for `queue`.
+    pub(crate) fn runs(&self, queue: &QueueId) -> bool {
+        self.table.lock().running.contains_key(queue)
+    }
+
+    /// The process that runs for `queue`, if it is a child.
     pub(crate) fn pid(&self, queue: &QueueId) -> Option<u32> {
-        self.table.lock().running.get(queue).map(|running| running.pid)
+        let pid = self.table.lock().running.get(queue).map(|running| running.pid);
+        pid.filter(|_| self.end_with_us())
     }
 
-    /// True if none runs.
+    /// False if they are units, which go on without this program.
+    fn end_with_us(&self) -> bool {
+        self.plan.orders.is_none()
+    }
+
+    /// True if no process is left that has to end before this program does.
     pub(crate) fn is_empty(&self) -> bool {
-        self.table.lock().running.is_empty()
+        !self.end_with_us() || self.table.lock().running.is_empty()
     }
 
-    /// Asks the process of one queue to end in order.
-    pub(crate) fn terminate(&self, queue: &QueueId) {
-        self.signal(Signaller::terminate, |name| name == queue);
+    /// Asks the secondary of one queue to end in order.
+    pub(crate) async fn terminate(&self, queue: &QueueId) {
+        if self.end_with_us() {
+            self.signal(Signaller::terminate, |name| name == queue);
+        } else if let Err(error) = units::stop(&units::secondary(queue)).await {
+            tracing::error!(event = "launch.kill_failed", %queue, %error);
+        }
     }
 
-    /// Asks all to end in order.
+    /// Asks all that end with this program to end in order.
     pub(crate) fn terminate_all(&self) {
-        self.signal(Signaller::terminate, |_| true);
+        self.signal(Signaller::terminate, |_| self.end_with_us());
     }
 
-    /// Ends all.
+    /// Ends all that end with this program.
     pub(crate) fn kill_all(&self) {
-        self.signal(Signaller::kill, |_| true);
+        self.signal(Signaller::kill, |_| self.end_with_us());
     }
 
     fn signal(&self, signal: fn(&Signaller) -> std::io::Result<()>, whom: impl Fn(&QueueId) -> bool) {

@@ -7,7 +7,7 @@
 //! | `answer` | operators' questions and orders |
 //! | `link` | heartbeats |
 //! | `observe` | leases, and the probe of the storage |
-//! | `launch` | the switches this program starts |
+//! | `launch`, `units` | the switches this program starts, as children or as units of systemd |
 //! | `drill` | faults that a peer orders, to see what comes of them |
 //! | `own` | the own primary, asked |
 //! | `records` | decisions with their evidence |
@@ -32,5 +32,6 @@ mod own;
 mod plan;
 mod records;
 mod run;
+mod units;
 
 pub use cli::main;

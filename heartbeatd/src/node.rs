@@ -347,7 +347,7 @@ impl Node {
         tokio::spawn(async move {
             if let Err(error) = control::ask(&socket, request, DRAIN_ANSWER_LIMIT).await {
                 tracing::warn!(event = "handback.drain_failed", %queue, %error);
-                children.terminate(&queue);
+                children.terminate(&queue).await;
             }
         });
     }
@@ -364,8 +364,7 @@ impl Node {
             lease: watched.machine.lease(),
             unchanged_for: watched.machine.unchanged_for(),
             lock_free: seen.is_some_and(|seen| seen.lock_free),
-            alive: self.own_switch.borrow().standing != Standing::Absent
-                || self.children.pid(&queue).is_some(),
+            alive: self.own_switch.borrow().standing != Standing::Absent || self.children.runs(&queue),
             ended: std::mem::take(&mut self.own_ended),
         };
         let step = self.restart.step(self.clock.now(), &self.plan.me, &own);

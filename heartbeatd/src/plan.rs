@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use cluster::Timers;
 use cluster::heartbeat::{ClusterKey, parse_key};
 use mail_model::{NodeId, QueueId};
-use settings::{Settings, Storage, TlsMode};
+use settings::{Launcher, Settings, Storage, TlsMode};
 
 /// A node as heartbeats reach it.
 #[derive(Debug, Clone)]
@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) smtp: Option<SocketAddr>,
     /// The program that runs a queue.
     pub(crate) switch: PathBuf,
+    /// With systemd as the launcher: where orders for secondaries are written.
+    pub(crate) orders: Option<PathBuf>,
 }
 
 impl Plan {
@@ -89,6 +91,10 @@ impl Plan {
             monitor: settings.monitor,
             smtp,
             switch: program.with_file_name("switch"),
+            orders: match settings.launcher {
+                Launcher::Exec => None,
+                Launcher::Systemd => Some(orders_folder()?),
+            },
         })
     }
 
@@ -111,6 +117,15 @@ fn public_listener(settings: &Settings, heard_at: Option<&SocketAddr>) -> Option
         return heard_at.map(|heard| SocketAddr::new(heard.ip(), plain.address.port()));
     }
     Some(plain.address)
+}
+
+fn orders_folder() -> Result<PathBuf> {
+    match std::env::var_os("RUNTIME_DIRECTORY") {
+        Some(folder) => Ok(PathBuf::from(folder)),
+        None => bail!(
+            "launcher: systemd, and systemd did not start this program; start heartbeatd.service, or write 'launcher: exec'"
+        ),
+    }
 }
 
 fn read_key(path: &Path) -> Result<ClusterKey> {

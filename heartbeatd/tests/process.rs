@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod common;
+mod launcher;
 #[path = "process/monitor.rs"]
 mod monitor;
 

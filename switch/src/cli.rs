@@ -1,6 +1,7 @@
 //! The command line. Exit codes are those of `daemon_kit::exit`.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -47,6 +48,9 @@ struct Run {
     /// Why it is taken.
     #[arg(long, requires = "expected_epoch")]
     reason: Option<TakeReason>,
+    /// A file that says both, in lines `expected_epoch=N` and `reason=WHY`.
+    #[arg(long, value_name = "FILE", requires = "secondary", conflicts_with_all = ["expected_epoch", "reason"])]
+    order: Option<PathBuf>,
 }
 
 /// Why a secondary takes a queue.
@@ -137,6 +141,21 @@ fn start(run: Run) -> u8 {
     code
 }
 
+/// What heartbeatd wrote for a secondary that systemd starts.
+fn read_order(file: &Path) -> Result<(u64, TakeReason), String> {
+    let wrong = |what: &dyn fmt::Display| {
+        format!(
+            "--order {}: {what}; heartbeatd writes it, `switchctl ha takeover NODE` orders it",
+            file.display()
+        )
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let epoch = value("expected_epoch").and_then(|epoch| epoch.parse().ok());
+    let reason = value("reason").and_then(|reason| TakeReason::from_str(reason, false).ok());
+    epoch.zip(reason).ok_or_else(|| wrong(&"it does not say 'expected_epoch=N' and 'reason=WHY'"))
+}
+
 /// Which queue this process is for.
 fn chosen(run: Run, settings: Settings) -> Result<Start, String> {
     let home = QueueId::of(settings.node.id.clone());
@@ -157,7 +176,10 @@ fn chosen(run: Run, settings: Settings) -> Result<Start, String> {
         }
         Role::Primary | Role::Secondary => {}
     }
-    let order = run.expected_epoch.zip(run.reason);
+    let order = match &run.order {
+        Some(file) => Some(read_order(file)?),
+        None => run.expected_epoch.zip(run.reason),
+    };
     let order = order.map(|(epoch, reason)| Order { expected: Epoch(epoch), reason: reason.reason() });
     let tls = Tls::load(&settings, role).map_err(|faults| tls::shown(&faults))?;
     Ok(Start { file: run.config, settings, tls, queue, role, order })

@@ -153,6 +153,6 @@ pub struct QueueStatus {
     pub seq: u64,
     /// More, for people; often empty.
     pub detail: String,
-    /// The secondary switch that this node runs for it.
+    /// The secondary switch that this node's heartbeatd runs for it as its child. None for a unit of systemd.
     pub secondary_pid: Option<u32>,
 }

@@ -55,7 +55,7 @@ pub(crate) fn settings<'a>(
         clients::exempt(read, &top.key("limits"), cluster, &relay, limits);
     }
     let retry = retry(read, &top.key("retry"));
-    launcher(read, &top.key("launcher"));
+    let launcher = launcher(read, &top.key("launcher"));
     Some(Settings {
         cluster: cluster?,
         node: node?,
@@ -71,7 +71,7 @@ pub(crate) fn settings<'a>(
         tables: routing::Tables::default(),
         limits: limits?,
         retry,
-        launcher: Launcher::Exec,
+        launcher,
         drill_key: None,
         hash,
     })
@@ -428,13 +428,11 @@ fn retry<'a>(read: &mut Reader<'a>, at: &At<'a>) -> RetryPolicy {
     RetryPolicy { first: first.unwrap_or(default.first.min(max)), max, lifetime: longest }
 }
 
-fn launcher<'a>(read: &mut Reader<'a>, at: &At<'a>) {
-    read.parsed(at, |text| match text {
-        "exec" => Ok(()),
-        "systemd" => {
-            Err("'systemd' is not built yet; write 'exec', which starts a secondary as heartbeatd's child"
-                .to_owned())
-        }
-        other => Err(format!("'{other}' is no launcher; write 'exec'")),
+fn launcher<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Launcher {
+    let written = read.parsed(at, |text| match text {
+        "exec" => Ok(Launcher::Exec),
+        "systemd" => Ok(Launcher::Systemd),
+        other => Err(format!("'{other}' is no launcher; write 'exec' or 'systemd'")),
     });
+    written.unwrap_or(Launcher::Exec)
 }

@@ -480,9 +480,9 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         "launcher",
-        "`exec`",
+        "`exec` or `systemd`",
         Is("exec"),
-        "How heartbeatd starts a secondary: as its child. `systemd` is refused for now.",
+        "How heartbeatd starts a secondary: as its child, which ends with it, or as `switch-takeover@QUEUE.service`, which goes on while heartbeatd restarts. `systemd` needs the units of [SERVICE.md](SERVICE.md).",
     ),
 ];
 

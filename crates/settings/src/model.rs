@@ -206,4 +206,6 @@ pub struct LimitSettings {
 pub enum Launcher {
     /// As a child process of heartbeatd.
     Exec,
+    /// As a unit of systemd.
+    Systemd,
 }

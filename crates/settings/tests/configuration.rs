@@ -206,7 +206,7 @@ limits:
   connections_per_client: 6
   message_size: 1KiB
 retry: { first: 2h, max: 1h }
-launcher: systemd
+launcher: systemctl
 window: 3s
 "#,
         &expect![[r"
@@ -240,7 +240,7 @@ window: 3s
             /etc/m.yaml:30:27: limits.connections_per_client: more than limits.connections (5); lower this or raise that
             /etc/m.yaml:31:17: limits.message_size: too small; write 64KiB or more
             /etc/m.yaml:32:17: retry.first: longer than retry.max (1h); keep first <= max <= lifetime
-            /etc/m.yaml:33:11: launcher: 'systemd' is not built yet; write 'exec', which starts a secondary as heartbeatd's child
+            /etc/m.yaml:33:11: launcher: 'systemctl' is no launcher; write 'exec' or 'systemd'
             /etc/m.yaml:34:1: window: unknown key 'window' here; did you mean 'cluster.takeover.window'?"]],
     );
 }

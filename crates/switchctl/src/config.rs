@@ -175,5 +175,6 @@ fn tls_mode(mode: TlsMode) -> &'static str {
 fn launcher(launcher: Launcher) -> &'static str {
     match launcher {
         Launcher::Exec => "exec",
+        Launcher::Systemd => "systemd",
     }
 }

@@ -1,10 +1,10 @@
 //! How this node and the cluster stand, as their programs say.
 
-use control::heartbeatd::HeartbeatdStatus;
+use control::heartbeatd::{HeartbeatdStatus, QueueStatus};
 use control::switch::SwitchStatus;
 use control::{heartbeatd, switch};
 use daemon_kit::SystemClock;
-use mail_model::{Clock, QueueId, WallTime};
+use mail_model::{Clock, LeaseState, QueueId, WallTime};
 use serde_json::json;
 
 use crate::command::{Context, Failure, Outcome, misfit, say};
@@ -46,7 +46,11 @@ pub(crate) fn run(context: &Context, check: bool) -> Outcome {
     }
     match &heartbeatd {
         Ok(view) => {
-            let elsewhere = view.queues.iter().filter(|q| q.secondary_pid.is_some() && q.queue != own);
+            let here = |q: &QueueStatus| {
+                q.secondary_pid.is_some()
+                    || q.owner.as_ref() == Some(&view.node) && q.lease_state != Some(LeaseState::Released)
+            };
+            let elsewhere = view.queues.iter().filter(|q| q.queue != own && here(q));
             for queue in elsewhere {
                 match ask_switch(context, &queue.queue) {
                     Ok(status) => row(&mut listing, &status),

@@ -93,15 +93,17 @@ impl Site {
     }
 
     pub(crate) fn start(&self, name: &str) -> Node {
+        self.start_with(name, |_| {})
+    }
+
+    /// With another environment.
+    pub(crate) fn start_with(&self, name: &str, change: impl FnOnce(&mut Command)) -> Node {
         let log =
             OpenOptions::new().create(true).append(true).open(self.path(&format!("{name}.log"))).unwrap();
-        let child = Command::new(self.path(&format!("bin-{name}/heartbeatd")))
-            .args(["run", "--config"])
-            .arg(self.config(name))
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(self.path(&format!("bin-{name}/heartbeatd")));
+        command.args(["run", "--config"]).arg(self.config(name)).stdin(Stdio::null()).stderr(log);
+        change(&mut command);
+        let child = command.spawn().unwrap();
         Node { child, state_dir: self.path(&format!("state/{name}")), log: self.path(&format!("{name}.log")) }
     }
 

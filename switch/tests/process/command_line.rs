@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::site::{Config, Site};
+use crate::site::{Config, Site, until};
 
 /// Exit code, and all it said.
 fn said(arguments: &[&str]) -> (Option<i32>, String) {
@@ -73,6 +73,38 @@ async fn a_queue_of_another_cluster_is_refused_and_not_touched() {
     assert!(log.contains("of cluster 'demo'") && log.contains("set queue.dir and cluster.id"), "{log}");
     assert_eq!(listing(&site), before);
 }
+
+#[tokio::test]
+async fn an_order_in_a_file_is_followed_and_a_bad_one_is_refused() {
+    let site = Site::new(&Config::default());
+    let mut home = site.start_ready().await;
+    home.signal(rustix::process::Signal::TERM);
+    assert_eq!(home.ended().await, 0);
+    // This node is now another one, and takes the queue of the first.
+    let config = std::fs::read_to_string(site.config_file()).unwrap();
+    let config = config.replace("cluster:\n  id: demo\nnode:\n  id: a\n", TWO_NODES);
+    std::fs::write(site.config_file(), config).unwrap();
+    std::fs::write(site.path().join("k"), format!("{}\n", "07".repeat(32))).unwrap();
+    let (file, order) = (site.config_file(), site.path().join("order"));
+    let arguments = ["run", "--config", file.to_str().unwrap(), "--queue", "a", "--secondary", "--order"];
+    let arguments = [&arguments[..], &[order.to_str().unwrap()]].concat();
+    for bad in [None, Some("expected_epoch=1\n"), Some("expected_epoch=x\nreason=expired\n")] {
+        if let Some(bad) = bad {
+            std::fs::write(&order, bad).unwrap();
+        }
+        let (code, text) = said(&arguments);
+        assert!(code == Some(2) && text.contains("heartbeatd writes it"), "{text}");
+    }
+    // The wrong epoch: it gives up.
+    std::fs::write(&order, "expected_epoch=7\nreason=expired\n").unwrap();
+    assert_eq!(site.run(&arguments).ended().await, 75);
+    std::fs::write(&order, "expected_epoch=1\nreason=released\n").unwrap();
+    let taker = site.run(&arguments);
+    until("the queue is taken", || taker.log().contains("switch.active")).await;
+}
+
+const TWO_NODES: &str = "cluster:\n  id: demo\n  key_file: k\n  nodes:\n    - { id: a, heartbeat: [\"127.0.0.1:1\"] }\n    \
+    - { id: b, heartbeat: [\"127.0.0.1:2\"] }\nnode:\n  id: b\n";
 
 #[tokio::test]
 async fn two_switches_of_one_node_do_not_run_at_once() {
