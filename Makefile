@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-.PHONY: help build demo bench test fmt lint docs clean
+.PHONY: help build deb demo bench test fmt lint docs clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ demo: build ## Two nodes, real mail, one killed: is anything lost? Options: make
 
 bench: build ## How fast is it here, beside Postfix? About 15 minutes; a glance: make bench BENCH=--quick.
 	$(TARGET)/release/switchctl bench --report $(TARGET)/bench $(BENCH)
+
+deb: build ## A Debian package of the programs, units and default configuration, into target/deb.
+	ha-scripts/deb/build.sh $(TARGET)/release $(TARGET)/deb
 
 test: ## Format, lints, all tests. Installs what they need.
 	tests/install-needs.sh

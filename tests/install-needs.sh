@@ -12,6 +12,11 @@ declare -A packages=(
     [systemd-analyze]=systemd
     [ldns-signzone]=ldnsutils
     [unbound]=unbound
+    [systemd-nspawn]=systemd-container
+    [mmdebstrap]=mmdebstrap
+    [nft]=nftables
+    [ip]=iproute2
+    [strip]=binutils
 )
 missing=()
 for program in "${!packages[@]}"; do

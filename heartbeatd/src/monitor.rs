@@ -120,7 +120,7 @@ async fn metrics(State(sources): State<Sources>) -> Response {
     };
     let mut pages = vec![own];
     for (queue, socket) in sources.secondaries.iter() {
-        if sources.children.pid(queue).is_some()
+        if sources.children.runs(queue)
             && let Ok(Answer::Metrics { page }) =
                 control::ask(socket, Request::Metrics, SECONDARY_LIMIT).await
         {

@@ -29,6 +29,8 @@ pub(crate) fn start(unit: &str) -> Command {
     let mut command = Command::new(SYSTEMCTL);
     command.args(["--quiet", "--no-ask-password", "start", "--wait", unit]);
     command.stdin(Stdio::null()).stdout(Stdio::null());
+    // It would tell our service manager of its own life.
+    command.env_remove("NOTIFY_SOCKET");
     command
 }
 
@@ -56,6 +58,7 @@ async fn carry_out(arguments: &[&str], errors: Stdio) -> io::Result<()> {
     let mut command = tokio::process::Command::new(SYSTEMCTL);
     command.args(["--quiet", "--no-ask-password"]).args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).kill_on_drop(true);
+    command.env_remove("NOTIFY_SOCKET");
     let said = |what: String| io::Error::other(format!("systemctl {}: {what}", arguments.join(" ")));
     match tokio::time::timeout(ORDER_LIMIT, command.status()).await {
         Ok(Ok(status)) if status.success() => Ok(()),

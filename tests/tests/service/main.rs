@@ -1,3 +1,6 @@
-//! What a service manager runs: the units, and what they may do.
+//! What a service manager runs: the units, the Debian package, and both on nodes with a real systemd as PID 1.
 
+mod lab;
+mod package;
+mod pair;
 mod units;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 const EXPOSURE_MAX: &str = "20";
 /// Where the units of systemd itself lie on Debian.
 const SYSTEM_UNITS: &str = "/lib/systemd/system";
-const PROGRAMS: [&str; 4] = ["usr/sbin/switch", "usr/sbin/heartbeatd", "usr/bin/switchctl", "bin/kill"];
+const PROGRAMS: [&str; 4] = ["usr/sbin/switch", "usr/sbin/heartbeatd", "usr/bin/switchctl", "bin/sh"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../ha-scripts/systemd")

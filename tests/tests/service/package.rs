@@ -1,0 +1,99 @@
+//! The life of the package on one clean Debian node.
+
+use anyhow::{Result, ensure};
+
+use crate::lab::{Lab, PATIENCE};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_a_clean_debian_to_a_relay_through_an_upgrade_and_away_again() -> Result<()> {
+    let Some(lab) = Lab::open(1)? else { return Ok(()) };
+    lab.install("a", "")?;
+
+    // It relays, as its own user, and says how it stands.
+    let probes = lab.load("a", "first", 50)?.finish(PATIENCE).await;
+    ensure!(probes.iter().all(|probe| probe.accepted.is_some()), "{probes:?}");
+    lab.delivered(50).await?;
+    let user = lab
+        .run("a", "ps -o user= -p $(systemctl show -P MainPID switch@a)")
+        .or_else(|_| lab.run("a", "stat -c %U /proc/$(systemctl show -P MainPID switch@a)"))?;
+    ensure!(user == "mailswitch", "it runs as {user}");
+    let status = lab.run("a", "systemctl show -P StatusText switch@a")?;
+    ensure!(status.starts_with("ACTIVE: "), "{status}");
+
+    let empty = lab.run("a", "mailq && readlink -f /usr/sbin/sendmail")?;
+    ensure!(empty.ends_with("/usr/bin/switchctl"), "{empty}");
+
+    reload(&lab)?;
+    watchdog(&lab)?;
+    upgrade(&lab).await?;
+
+    // Its queue is nobody's to remove.
+    lab.run("a", "dpkg --purge mailswitch 2>&1")?;
+    let left = lab.run(
+        "a",
+        "ls /usr/sbin/switch /etc/mailswitch /var/lib/mailswitch /var/spool/mailswitch/a 2>&1 || true",
+    )?;
+    ensure!(left.contains("lease") && left.matches("No such file").count() == 3, "{left}");
+    Ok(())
+}
+
+/// A faulty configuration fails the reload and changes nothing.
+fn reload(lab: &Lab) -> Result<()> {
+    let pid = lab.run("a", "systemctl show -P MainPID switch@a")?;
+    let file = "/etc/mailswitch/mailswitch.yaml";
+    lab.run("a", &format!("cp {file} /good && echo 'routess: 1' >> {file}"))?;
+    let failed = lab.run("a", "systemctl reload switch@a 2>&1 || echo refused")?;
+    ensure!(failed.contains("refused"), "a faulty configuration was taken: {failed}");
+    lab.run(
+        "a",
+        &format!("cp /good {file} && echo 'limits: {{ hops: 40 }}' >> {file} && systemctl reload switch@a"),
+    )?;
+    lab.until("a", "journalctl -u switch@a --no-pager", "it was read again", |log| {
+        log.contains("config.reloaded")
+    })?;
+    let after = lab.run("a", "systemctl show -P MainPID switch@a && systemctl is-active switch@a")?;
+    ensure!(after == format!("{pid}\nactive"), "{pid} before, now {after}");
+    Ok(())
+}
+
+/// Programs that stand still are killed and started again.
+fn watchdog(lab: &Lab) -> Result<()> {
+    lab.run(
+        "a",
+        "for unit in switch@a heartbeatd; do mkdir -p /run/systemd/system/$unit.service.d; \
+        printf '[Service]\\nWatchdogSec=2\\n' > /run/systemd/system/$unit.service.d/watchdog.conf; done; \
+        systemctl daemon-reload; systemctl restart switch@a heartbeatd",
+    )?;
+    lab.ready("a")?;
+    for unit in ["switch@a", "heartbeatd"] {
+        let pid = lab.run("a", &format!("systemctl show -P MainPID {unit}"))?;
+        lab.run("a", &format!("kill -STOP {pid}"))?;
+        let show = format!("systemctl show -P MainPID {unit}; systemctl is-active {unit}");
+        lab.until("a", &show, "another process runs", |said| {
+            said.ends_with("\nactive") && !said.starts_with(&format!("{pid}\n")) && !said.starts_with("0\n")
+        })?;
+        let log = lab.run("a", &format!("journalctl -u {unit} --no-pager"))?;
+        ensure!(log.contains("Watchdog timeout"), "{log}");
+    }
+    lab.ready("a")
+}
+
+/// Mail that waits survives a new version in place.
+async fn upgrade(lab: &Lab) -> Result<()> {
+    lab.put_off(true);
+    let probes = lab.load("a", "second", 50)?.finish(PATIENCE).await;
+    ensure!(probes.iter().all(|probe| probe.accepted.is_some()), "{probes:?}");
+    let before = lab.run("a", "systemctl show -P MainPID switch@a heartbeatd")?;
+    let package = lab.package(Some("99.0.0"))?;
+    lab.run("a", &format!("dpkg -i {package} 2>&1"))?;
+    lab.ready("a")?;
+    let after = lab.run("a", "systemctl show -P MainPID switch@a heartbeatd")?;
+    ensure!(
+        before.split_whitespace().all(|pid| !after.contains(pid)),
+        "still the old programs: {before} and {after}"
+    );
+    let config = lab.run("a", "cat /etc/mailswitch/mailswitch.yaml")?;
+    ensure!(config.contains("lab.test"), "the configuration was replaced: {config}");
+    lab.put_off(false);
+    lab.delivered(100).await
+}
