@@ -39,7 +39,9 @@ pub enum Command {
     StartTls,
     /// `XCLIENT attribute=value…`, or `None` if it is malformed: only who may say it at all is told.
     Xclient(Option<Box<ClientClaim>>),
-    /// A command that RFCs know and this server does not offer: EXPN, TURN, ETRN, SEND, SOML, SAML, AUTH.
+    /// `AUTH mechanism [initial-response]`. RFC 4954 4.
+    Auth(AuthRequest),
+    /// A command that RFCs know and this server does not offer: EXPN, TURN, ETRN, SEND, SOML, SAML.
     NotImplemented,
 }
 
@@ -50,6 +52,21 @@ pub struct MailFrom {
     pub reverse_path: ReversePath,
     /// What was said beside it.
     pub parameters: MailParameters,
+}
+
+/// AUTH, not yet judged.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AuthRequest {
+    /// The mechanism's name as it was sent.
+    pub mechanism: Box<str>,
+    /// The initial response, still in base64, or `=` for an empty one. May hold a password.
+    pub initial: Option<Box<str>>,
+}
+
+impl std::fmt::Debug for AuthRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthRequest").field("mechanism", &self.mechanism).finish_non_exhaustive()
+    }
 }
 
 /// What announces a chunk: so many octets follow the line. RFC 3030 2.
@@ -98,6 +115,8 @@ pub enum ArgumentError {
     From,
     /// RCPT without `TO:`.
     To,
+    /// AUTH without a mechanism, or with more than an initial response behind it.
+    Auth,
     /// An argument where none may be.
     Unwanted,
 }
@@ -130,11 +149,12 @@ pub fn parse(line: &[u8]) -> Result<Command, SyntaxError> {
         "QUIT" => without_arguments(arguments, Command::Quit),
         "STARTTLS" => without_arguments(arguments, Command::StartTls),
         "XCLIENT" => Ok(Command::Xclient(xclient::parse(arguments, is_host_name).map(Box::new))),
+        "AUTH" => auth(arguments).map(Command::Auth),
         "NOOP" => Ok(Command::Noop),
         "HELP" => Ok(Command::Help),
         "VRFY" if arguments.is_empty() => Err(SyntaxError::Argument(ArgumentError::Address)),
         "VRFY" => Ok(Command::Vrfy),
-        "EXPN" | "TURN" | "ATRN" | "ETRN" | "SEND" | "SOML" | "SAML" | "AUTH" => Ok(Command::NotImplemented),
+        "EXPN" | "TURN" | "ATRN" | "ETRN" | "SEND" | "SOML" | "SAML" => Ok(Command::NotImplemented),
         _ => Err(SyntaxError::Unknown),
     }
 }
@@ -171,6 +191,15 @@ fn host_name(arguments: &str) -> Result<Box<str>, SyntaxError> {
 fn is_host_name(text: &str) -> bool {
     let shape = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
     (1..=255).contains(&text.len()) && text.bytes().all(shape)
+}
+
+/// RFC 4954 4: `mechanism [SP initial-response]`.
+fn auth(arguments: &str) -> Result<AuthRequest, SyntaxError> {
+    let mut words = arguments.split(' ').filter(|word| !word.is_empty());
+    let fault = SyntaxError::Argument(ArgumentError::Auth);
+    let mechanism = words.next().ok_or(fault)?.into();
+    let initial = words.next().map(Box::from);
+    if words.next().is_some() { Err(fault) } else { Ok(AuthRequest { mechanism, initial }) }
 }
 
 /// RFC 3030 2: `chunk-size SP [LAST]`. A number beyond 64 bits is refused, never cut.

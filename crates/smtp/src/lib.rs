@@ -8,6 +8,7 @@
 //! | [`command`], [`path`], [`parameter`], [`xtext`] | what a command line means |
 //! | [`dot`] | where a message ends, and the dots in it |
 //! | [`reply`] | writing replies |
+//! | [`sasl`] | names of mechanisms, and their messages in lines |
 //! | [`hello`] | EHLO, RSET, QUIT as lines |
 //! | [`xclient`] | what a trusted front says about its client |
 //! | [`limits`] | every bound and timeout |
@@ -40,8 +41,8 @@
 //!             Action::Body(bytes) => content.extend_from_slice(&bytes),
 //!             Action::EndOfMessage => answer = Some(Event::Stored(Storage::Stored("a-1-1".into()))),
 //!             Action::AbortMessage(_) => content.clear(),
-//!             Action::StartTls => {} // only a session that was told to offer it asks
-//!             Action::ClientIs(_) => {} // only one that was told to believe it
+//!             // Only a session that was told to offer or believe them asks.
+//!             Action::StartTls | Action::Authenticate(_) | Action::ClientIs(_) => {}
 //!             Action::Close => {}
 //!         }
 //!     }
@@ -103,6 +104,7 @@ mod line;
 pub mod parameter;
 pub mod path;
 pub mod reply;
+pub mod sasl;
 pub mod session;
 pub mod transaction;
 pub mod xclient;

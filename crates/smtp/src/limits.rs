@@ -18,6 +18,8 @@ pub struct Limits {
     pub errors: u32,
     /// Commands other than MAIL, RCPT, DATA, BDAT and QUIT between two stored messages until the session is closed.
     pub commands_without_mail: u32,
+    /// Failed authentications until the session is closed.
+    pub failed_authentications: u32,
     /// Milliseconds for one whole command. RFC 5321 4.5.3.2.7: at least 5 minutes.
     pub command_ms: u64,
     /// Milliseconds without a byte of the message. RFC 5321 4.5.3.2.5 gives the client 3 minutes for a block.
@@ -38,6 +40,7 @@ impl Default for Limits {
             command_line: 2048,
             errors: 20,
             commands_without_mail: 100,
+            failed_authentications: 3,
             command_ms: 300_000,
             data_ms: 300_000,
             message_ms: 3_600_000,

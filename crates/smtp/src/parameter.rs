@@ -39,6 +39,8 @@ pub struct MailParameters {
     pub ret: Option<DsnReturn>,
     /// ENVID=, decoded, at most 100 octets. RFC 3461 4.4.
     pub envid: Option<Box<str>>,
+    /// AUTH=, decoded, empty for `<>`: who is said to have submitted the message. RFC 4954 5. It is read and not believed.
+    pub submitter: Option<Box<str>>,
 }
 
 /// What RCPT says beside its path.
@@ -61,6 +63,7 @@ impl MailParameters {
                 "SMTPUTF8" if value.is_none() => found.smtputf8 = true,
                 "SMTPUTF8" => return Err(ParameterError::Value("SMTPUTF8")),
                 "RET" => found.ret = Some(ret(value).ok_or(ParameterError::Value("RET"))?),
+                "AUTH" => found.submitter = Some(submitter(value).ok_or(ParameterError::Value("AUTH"))?),
                 "ENVID" => found.envid = Some(envid(value).ok_or(ParameterError::Value("ENVID"))?),
                 _ => return Err(ParameterError::Unknown),
             }
@@ -146,6 +149,14 @@ fn envid(value: Option<&str>) -> Option<Box<str>> {
     // RFC 3461 5.4: at most 100 characters.
     let decoded = xtext::decode(value?)?;
     (decoded.len() <= 100).then(|| decoded.into_boxed_str())
+}
+
+/// RFC 4954 5: `<>`, or an address in xtext.
+fn submitter(value: Option<&str>) -> Option<Box<str>> {
+    match value? {
+        "<>" => Some(Box::default()),
+        text => xtext::decode(text).filter(|address| address.contains('@')).map(String::into_boxed_str),
+    }
 }
 
 /// RFC 3461 4.1: `NEVER` alone, or a list of the others.

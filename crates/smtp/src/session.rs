@@ -1,5 +1,5 @@
 //! The receiving side of SMTP as a machine. RFC 5321 4, with PIPELINING (2920), SIZE (1870), 8BITMIME (6152), SMTPUTF8
-//! (6531), CHUNKING (3030), DSN (3461), STARTTLS (3207) and ENHANCEDSTATUSCODES (2034).
+//! (6531), CHUNKING (3030), DSN (3461), STARTTLS (3207), AUTH (4954) and ENHANCEDSTATUSCODES (2034).
 //!
 //! One door: [`Session::step`] takes an event and the input buffer, reads from the buffer as far as it can, and says what
 //! to do. The shell owns socket and buffer, answers the questions, and looks at [`Session::deadline`] when it waits.
@@ -7,8 +7,9 @@
 //! | state    | takes input as    | leaves to                                                              |
 //! |----------|-------------------|------------------------------------------------------------------------|
 //! | Greeting | –                 | Command (`Greet(Ready)`), Closed                                       |
-//! | Command  | command lines     | Waiting (MAIL, RCPT, DATA, first BDAT, STARTTLS, XCLIENT), Chunk, Closed (QUIT, 421)|
-//! | Waiting  | –                 | Command, Data (354), Chunk: by the shell's answer; Closed (refused)     |
+//! | Command  | command lines     | Waiting (MAIL, RCPT, DATA, first BDAT, STARTTLS, AUTH, XCLIENT), Chunk, Closed (QUIT, 421)|
+//! | Waiting  | –                 | Command, Data (354), Chunk, Authenticating (334): by the shell's answer; Closed (refused) |
+//! | Authenticating | a response  | Waiting, Command (`*` or a fault)                                      |
 //! | Data     | dotted lines      | Waiting (end of a good message), Command (end of a refused one)        |
 //! | Chunk    | counted bytes     | Waiting (end of the last chunk), Command                               |
 //! | Closed   | –                 | never                                                                  |
@@ -23,6 +24,7 @@
 //! a second question while one is open.
 
 mod answer;
+mod authentication;
 mod commands;
 mod config;
 mod event;
@@ -35,14 +37,16 @@ use mail_model::{Envelope, Moment, Recipient, Reply};
 
 pub use self::config::{EarlyTalk, Extensions, Pipelining, SessionConfig};
 pub use self::event::{
-    AbortReason, Action, Event, Greeting, MessageStart, Protection, SenderRequest, Storage, Verdict,
+    AbortReason, Action, AuthStep, Authentication, Event, Greeting, MessageStart, Protection, SenderRequest,
+    Storage, Verdict,
 };
 
 use self::answer::Answer;
 use self::receipt::Receipt;
-use crate::command::{self, ChunkHeader, SyntaxError};
+use crate::command::{self, ChunkHeader, Command, SyntaxError};
 use crate::dot::{Decoded, DotDecoder};
-use crate::line::{Line, LineReader};
+use crate::line::{Line, LineFault, LineReader};
+use crate::sasl::Mechanism;
 use crate::{chunk, limits, reply};
 
 #[derive(Debug)]
@@ -50,6 +54,7 @@ enum State {
     Greeting,
     Command,
     Waiting(Question),
+    Authenticating,
     Data(DotDecoder),
     Chunk { remaining: u64, last: bool },
     Closed,
@@ -65,6 +70,7 @@ enum Question {
     Stored,
     Tls,
     Client,
+    Authentication,
 }
 
 /// EHLO or HELO.
@@ -104,6 +110,10 @@ pub struct Session {
     state: State,
     protection: Protection,
     believes_xclient: bool,
+    /// Those that may be used. Not empty: one of them must be.
+    mechanisms: Arc<[Mechanism]>,
+    authenticated: bool,
+    failed_authentications: u32,
     lines: LineReader,
     hello: Option<Hello>,
     mail: Option<Mail>,
@@ -133,6 +143,9 @@ impl Session {
             state: State::Greeting,
             protection: Protection::None,
             believes_xclient: false,
+            mechanisms: Arc::default(),
+            authenticated: false,
+            failed_authentications: 0,
             hello: None,
             mail: None,
             receipt: None,
@@ -178,6 +191,7 @@ impl Session {
             Event::Message(verdict) => self.message_answered(now, verdict, input, out),
             Event::Stored(storage) => self.stored(now, storage, out),
             Event::Secured => self.secured(now, input, out),
+            Event::Authentication(said) => self.authentication_answered(now, said, out),
         }
         self.pump(now, input, out);
     }
@@ -188,7 +202,7 @@ impl Session {
         let limits = &self.config.limits;
         match &self.state {
             State::Greeting | State::Waiting(_) | State::Closed => None,
-            State::Command => {
+            State::Command | State::Authenticating => {
                 let idle = self.active + limits::span(limits.command_ms);
                 let old = self.began + limits::span(limits.session_ms);
                 // Between commands, but not between messages: what is begun may be ended.
@@ -209,7 +223,7 @@ impl Session {
     /// True if the session waits for bytes of the client: the shell reads.
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        matches!(self.state, State::Command | State::Data(_) | State::Chunk { .. })
+        matches!(self.state, State::Command | State::Authenticating | State::Data(_) | State::Chunk { .. })
     }
 
     /// True after [`Action::Close`].
@@ -221,7 +235,8 @@ impl Session {
     /// True if the client is between messages: nothing is lost by closing now.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        matches!(self.state, State::Greeting | State::Command | State::Closed) && self.mail.is_none()
+        matches!(self.state, State::Greeting | State::Command | State::Authenticating | State::Closed)
+            && self.mail.is_none()
     }
 
     /// The name the client gave itself, if it did.
@@ -252,6 +267,7 @@ impl Session {
             }
             let moved = match &mut self.state {
                 State::Command => self.read_command(now, input, out),
+                State::Authenticating => self.read_response(now, input, out),
                 State::Data(_) => self.read_data(now, input, out),
                 State::Chunk { .. } => self.read_chunk(now, input, out),
                 State::Greeting | State::Waiting(_) | State::Closed => false,
@@ -285,7 +301,11 @@ impl Session {
                 self.usage.commands += 1;
                 let parsed = command::parse(input.get(..length).unwrap_or_default());
                 input.advance(length + 2);
+                let too_long = length + 2 > self.config.limits.command_line;
                 match parsed {
+                    // RFC 4954 4: only AUTH may be so long.
+                    Ok(Command::Auth(request)) => self.authenticate(&request, out),
+                    Ok(_) | Err(_) if too_long => self.error(answer::line_fault(LineFault::TooLong), out),
                     Ok(command) if !input.is_empty() && self.must_be_last(&command) => {
                         self.usage.errors += 1;
                         self.close(answer::UNAUTHORIZED_GROUP, AbortReason::Closed, out);
@@ -380,7 +400,12 @@ impl Session {
                 self.active = now;
                 Some(question)
             }
-            State::Greeting | State::Command | State::Data(_) | State::Chunk { .. } | State::Closed => None,
+            State::Greeting
+            | State::Command
+            | State::Authenticating
+            | State::Data(_)
+            | State::Chunk { .. }
+            | State::Closed => None,
         }
     }
 
@@ -434,7 +459,8 @@ impl Session {
                     | Question::Recipient(_)
                     | Question::Stored
                     | Question::Tls
-                    | Question::Client,
+                    | Question::Client
+                    | Question::Authentication,
                 )
                 | None,
                 _,
@@ -467,7 +493,7 @@ impl Session {
         input.clear();
         self.protection = Protection::Tls;
         self.hello = None;
-        self.lines = LineReader::new(self.config.limits.command_line);
+        self.lines = LineReader::new(self.line_octets_max());
         self.forget_message();
     }
 

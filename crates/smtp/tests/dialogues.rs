@@ -5,9 +5,10 @@
 //! # a comment
 //! ! size 100                      a setting: size, recipients, errors, commands, line, early-talk, extensions none,
 //!                                 tls offered, tls active, xclient, strict (pipelining), rate,
-//!                                 age
+//!                                 age, auth MECHANISM…, failures
 //! ! stepwise                      the dialogue depends on the client waiting: only fed line by line
 //! ? recipient <a@b> 550 5.7.1 no  the shell's answer to a question: sender, recipient, begin, store
+//! ? auth MESSAGE 334 text         the same to a message of a mechanism, `-` for none; 235 accepts, and so does no answer
 //! C: text                         the client sends text (with \xNN, \r, \n, \0, \\) and CRLF
 //! C> text                         the same without CRLF
 //! C! eof | wait MS | shutdown     the client ends, time passes, the shell shuts down
@@ -27,9 +28,10 @@ use std::path::Path;
 
 use bytes::BytesMut;
 use mail_model::{Domain, Moment, Reply, ReversePath};
+use smtp::sasl::Mechanism;
 use smtp::session::{
-    Action, EarlyTalk, Event, Extensions, Greeting, Pipelining, Protection, Session, SessionConfig, Storage,
-    Verdict,
+    Action, AuthStep, Authentication, EarlyTalk, Event, Extensions, Greeting, Pipelining, Protection,
+    Session, SessionConfig, Storage, Verdict,
 };
 
 enum Doing {
@@ -43,6 +45,7 @@ struct Dialogue {
     config: SessionConfig,
     protection: Protection,
     believes_xclient: bool,
+    mechanisms: Vec<Mechanism>,
     answers: Vec<(String, String, Reply)>,
     stepwise: bool,
     doings: Vec<Doing>,
@@ -88,6 +91,10 @@ fn setting(dialogue: &mut Dialogue, text: &str) {
         "errors" => limits.errors = value.parse().unwrap(),
         "commands" => limits.commands_without_mail = value.parse().unwrap(),
         "line" => limits.command_line = value.parse().unwrap(),
+        "failures" => limits.failed_authentications = value.parse().unwrap(),
+        "auth" => {
+            dialogue.mechanisms = value.split(' ').map(|name| Mechanism::named(name).unwrap()).collect();
+        }
         "early-talk" => dialogue.config.early_talk = EarlyTalk::Tolerate,
         "tls" => {
             dialogue.protection = if value == "active" { Protection::Tls } else { Protection::Offered };
@@ -115,6 +122,7 @@ fn parse(text: &str) -> Dialogue {
         config: SessionConfig::new(Domain::new("mx.example.test").unwrap()),
         protection: Protection::None,
         believes_xclient: false,
+        mechanisms: Vec::new(),
         answers: Vec::new(),
         stepwise: false,
         doings: Vec::new(),
@@ -175,7 +183,8 @@ impl<'a> Shell<'a> {
             dialogue,
             session: Session::new(dialogue.config.clone(), now)
                 .protected(dialogue.protection)
-                .believing_xclient(dialogue.believes_xclient),
+                .believing_xclient(dialogue.believes_xclient)
+                .authenticating(dialogue.mechanisms.as_slice()),
             now,
             input: BytesMut::new(),
             replies: Vec::new(),
@@ -257,6 +266,7 @@ impl<'a> Shell<'a> {
                 self.seen.push("T:".to_owned());
                 Some(Event::Secured)
             }
+            Action::Authenticate(step) => Some(Event::Authentication(self.authenticate(step))),
             Action::AbortMessage(reason) => {
                 assert!(self.message.take().is_some(), "only a begun message is aborted");
                 self.seen.push(format!("X: {reason:?}"));
@@ -266,6 +276,19 @@ impl<'a> Shell<'a> {
                 self.seen.push("Z:".to_owned());
                 None
             }
+        }
+    }
+
+    fn authenticate(&self, step: AuthStep) -> Authentication {
+        let message = match step {
+            AuthStep::Begin { initial, .. } => initial,
+            AuthStep::Response(message) => Some(message),
+        };
+        let about = message.map_or("-".to_owned(), |message| message.escape_ascii().to_string());
+        match self.verdict("auth", &about) {
+            Some(reply) if reply.code == 334 => Authentication::Challenge(reply.text.into()),
+            Some(reply) if reply.code >= 400 => Authentication::Refused(reply),
+            Some(_) | None => Authentication::Accepted,
         }
     }
 

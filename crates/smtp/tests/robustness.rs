@@ -50,7 +50,7 @@ fn run(config: &SessionConfig, bytes: &[u8], size: usize) -> Outcome {
                     events.push(Event::Stored(Storage::Stored("id".to_owned())));
                 }
                 Action::ClientIs(_) => events.push(Event::Greet(Greeting::Ready)),
-                Action::StartTls => unreachable!("it is not offered"),
+                Action::StartTls | Action::Authenticate(_) => unreachable!("it is not offered"),
                 Action::AbortMessage(_) => assert!(message.take().is_some()),
                 Action::Close => {
                     assert!(message.is_none(), "a begun message is aborted before Close");

@@ -35,6 +35,17 @@ pub(crate) const EXTENDED_HELLO_FIRST: &str = "503 5.5.1 say EHLO first";
 pub(crate) const XCLIENT_DENIED: &str = "550 5.7.0 XCLIENT is not for you";
 pub(crate) const XCLIENT_IN_MAIL: &str = "503 5.5.1 a message is begun, end it or send RSET before XCLIENT";
 pub(crate) const XCLIENT_MALFORMED: &str = "501 5.5.4 an attribute of XCLIENT is not known or malformed";
+pub(crate) const AUTHENTICATED: &str = "235 2.7.0 authenticated";
+pub(crate) const AUTHENTICATED_ALREADY: &str = "503 5.5.1 you are authenticated already";
+pub(crate) const AUTH_IN_MAIL: &str = "503 5.5.1 a message is begun, end it or send RSET before AUTH";
+pub(crate) const AUTH_IN_CLEAR: &str = "538 5.7.11 TLS first, a password is not to be sent in clear";
+pub(crate) const AUTH_CANCELLED: &str = "501 5.7.0 authentication cancelled";
+pub(crate) const AUTH_LINE_TOO_LONG: &str = "500 5.5.6 line of the authentication too long";
+pub(crate) const NOT_BASE64: &str = "501 5.5.2 that is no base64";
+pub(crate) const NO_SUCH_MECHANISM: &str = "504 5.5.4 authentication mechanism not offered";
+pub(crate) const TLS_FIRST: &str = "530 5.7.0 say STARTTLS first, then authenticate";
+pub(crate) const AUTHENTICATE_FIRST: &str = "530 5.7.0 authenticate first";
+pub(crate) const TOO_MANY_FAILURES: &str = "421 4.7.0 too many failed authentications";
 pub(crate) const SENDER_OK: &str = "250 2.1.0 sender ok";
 pub(crate) const RECIPIENT_OK: &str = "250 2.1.5 recipient ok";
 pub(crate) const OK: &str = "250 2.0.0 ok";
@@ -95,6 +106,7 @@ fn argument(error: ArgumentError) -> &'static str {
         ArgumentError::Address => "501 5.5.4 VRFY needs an address",
         ArgumentError::From => "501 5.5.4 write MAIL FROM:<address>",
         ArgumentError::To => "501 5.5.4 write RCPT TO:<address>",
+        ArgumentError::Auth => "501 5.5.4 write AUTH mechanism, or AUTH mechanism initial-response",
         ArgumentError::Unwanted => "501 5.5.4 this command has no argument",
     }
 }

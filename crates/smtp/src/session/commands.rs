@@ -32,6 +32,7 @@ impl Session {
             Command::Noop => self.without_mail(answer::OK, out),
             Command::Help => self.without_mail(answer::HELP, out),
             Command::Vrfy => self.without_mail(answer::NOT_VERIFIED, out),
+            Command::Auth(request) => self.authenticate(&request, out),
             Command::StartTls => self.start_tls(input, out),
             Command::Xclient(claim) => self.client_is(claim, out),
             Command::NotImplemented => self.error(answer::NOT_IMPLEMENTED, out),
@@ -44,8 +45,9 @@ impl Session {
             Command::Rset | Command::Mail(_) | Command::Rcpt(_) | Command::Bdat(_) => {
                 self.config.extensions.pipelining && self.hello.as_ref().is_some_and(|hello| hello.extended)
             }
-            // What follows QUIT is never read, and nobody is harmed by it; STARTTLS and XCLIENT look after themselves.
-            Command::Quit | Command::StartTls | Command::Xclient(_) => true,
+            // What follows QUIT is never read, and nobody is harmed by it; STARTTLS and XCLIENT look after themselves;
+            // behind AUTH stands what its mechanism wants (RFC 4954 4).
+            Command::Quit | Command::StartTls | Command::Xclient(_) | Command::Auth(_) => true,
             Command::Data
             | Command::Ehlo(_)
             | Command::Helo(_)
@@ -63,6 +65,7 @@ impl Session {
         let config = Arc::clone(&self.config);
         let hostname = config.hostname.as_str();
         if hello.extended {
+            let auth = self.offer();
             let size = format!("SIZE {}", config.limits.message_size);
             let offered = config.extensions;
             let lines = [
@@ -75,6 +78,7 @@ impl Session {
                 (offered.dsn, "DSN"),
                 (self.protection == Protection::Offered, "STARTTLS"),
                 (self.believes_xclient, xclient::OFFER),
+                (auth.is_some(), auth.as_deref().unwrap_or_default()),
                 (true, "ENHANCEDSTATUSCODES"),
             ];
             let lines = lines.into_iter().filter_map(|(offered, line)| offered.then_some(line));
@@ -123,6 +127,8 @@ impl Session {
             Said::Is(name) => Some(Hello { name: name.clone(), extended }),
             Said::Nothing | Said::Unavailable => None,
         };
+        // Whoever that is has shown no password.
+        self.authenticated = false;
         self.flush(out);
         self.ask(Question::Client, Action::ClientIs(claim), out);
     }
@@ -134,11 +140,16 @@ impl Session {
         if self.mail.is_some() {
             return self.error(answer::NESTED_MAIL, out);
         }
+        // RFC 6409 4.3.
+        if let Some(refusal) = self.must_authenticate() {
+            return self.error(refusal, out);
+        }
         let MailFrom { reverse_path, parameters } = mail;
         let offered = self.config.extensions;
         let not_offered = (!hello.extended && parameters != MailParameters::default())
             || (parameters.body.is_some() && !offered.eight_bit_mime)
             || (parameters.smtputf8 && !offered.smtputf8)
+            || (parameters.submitter.is_some() && self.mechanisms.is_empty())
             || ((parameters.ret.is_some() || parameters.envid.is_some()) && !offered.dsn);
         if not_offered {
             return self.error(answer::NOT_OFFERED, out);
@@ -244,13 +255,16 @@ impl Session {
         let empty = Envelope::from_sender(ReversePath::Null);
         let envelope = std::mem::replace(&mut mail.envelope, empty);
         let secured = self.protection == Protection::Tls;
-        let protocol = match (envelope.smtputf8, hello.extended, secured) {
-            (true, _, false) => "UTF8SMTP",
-            (true, _, true) => "UTF8SMTPS",
-            (false, true, false) => "ESMTP",
-            (false, true, true) => "ESMTPS",
+        // Nobody authenticates in clear.
+        let protocol = match (envelope.smtputf8, hello.extended, secured, self.authenticated) {
+            (true, _, false, _) => "UTF8SMTP",
+            (true, _, true, false) => "UTF8SMTPS",
+            (true, _, true, true) => "UTF8SMTPSA",
+            (false, true, false, _) => "ESMTP",
+            (false, true, true, false) => "ESMTPS",
+            (false, true, true, true) => "ESMTPSA",
             // RFC 3848 has no name for HELO under TLS.
-            (false, false, _) => "SMTP",
+            (false, false, _, _) => "SMTP",
         };
         let size = mail.size.or(size);
         let start = MessageStart { envelope, client_name: hello.name.clone(), protocol, size };

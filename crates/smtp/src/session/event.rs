@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use mail_model::{BodyType, Envelope, Recipient, Reply, ReversePath};
 
+use crate::sasl::Mechanism;
 use crate::xclient::ClientClaim;
 
 /// What happened outside.
@@ -29,6 +30,8 @@ pub enum Event {
     Secured,
     /// Close with this reply (4yz or 5yz) as soon as no question is open.
     SendAway(Reply),
+    /// The answer to [`Action::Authenticate`].
+    Authentication(Authentication),
     /// Close as soon as no question is open: a message whose end was received is still answered, one that is being
     /// received is aborted.
     Shutdown,
@@ -63,10 +66,46 @@ pub enum Storage {
     Refused(Reply),
 }
 
+/// A message of a mechanism on its way to who understands it.
+#[derive(Clone, PartialEq, Eq)]
+pub enum AuthStep {
+    /// The client begins.
+    Begin {
+        /// One of those offered.
+        mechanism: Mechanism,
+        /// What it sent at once.
+        initial: Option<Bytes>,
+    },
+    /// The client's response to the last challenge.
+    Response(Bytes),
+}
+
+// Such a message may hold a password.
+impl std::fmt::Debug for AuthStep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Begin { mechanism, .. } => write!(f, "Begin({})", mechanism.name()),
+            Self::Response(_) => f.write_str("Response"),
+        }
+    }
+}
+
+/// What the mechanism says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authentication {
+    /// More is to be said: `334` with this.
+    Challenge(Bytes),
+    /// The client is who it says.
+    Accepted,
+    /// It is not (535), or nobody can say now (454).
+    Refused(Reply),
+}
+
 /// What the shell does, in this order. A step has at most one question ([`CheckSender`](Action::CheckSender),
 /// [`CheckRecipient`](Action::CheckRecipient), [`BeginMessage`](Action::BeginMessage),
-/// [`EndOfMessage`](Action::EndOfMessage), [`StartTls`](Action::StartTls), [`ClientIs`](Action::ClientIs)), and it is the last action of its step. The answer is the next event the
-/// session needs; until it comes no input is taken.
+/// [`EndOfMessage`](Action::EndOfMessage), [`StartTls`](Action::StartTls), [`Authenticate`](Action::Authenticate),
+/// [`ClientIs`](Action::ClientIs)), and it is the last action of its step. The answer is the next event the session needs;
+/// until it comes no input is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Write to the client.
@@ -86,6 +125,8 @@ pub enum Action {
     StartTls,
     /// Question: a front says whose session this is. Greet that client.
     ClientIs(Box<ClientClaim>),
+    /// Question: what does the mechanism say to this? A mechanism that begins makes an exchange before it forgotten.
+    Authenticate(AuthStep),
     /// The message that was begun will not be completed. Forget it.
     AbortMessage(AbortReason),
     /// Close the connection, after what was sent before. Nothing follows.
@@ -112,8 +153,8 @@ pub struct MessageStart {
     pub envelope: Envelope,
     /// The name the client gave in EHLO or HELO: letters, digits and `.-_:[]`.
     pub client_name: Box<str>,
-    /// For the Received field: `SMTP`, `ESMTP` or `UTF8SMTP`, the latter two with an `S` behind them under TLS. RFC 3848,
-    /// RFC 6531 4.3.
+    /// For the Received field: `SMTP`, `ESMTP` or `UTF8SMTP`, the latter two with an `S` behind them under TLS, and an `A`
+    /// for a client that authenticated. RFC 3848, RFC 6531 4.3.
     pub protocol: &'static str,
     /// The size the client declared, or that of its only chunk.
     pub size: Option<u64>,
