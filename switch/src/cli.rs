@@ -12,6 +12,7 @@ use daemon_kit::{configuration, exit, limits, tables};
 use mail_model::{Epoch, QueueId, Reason, Role};
 use settings::Settings;
 
+use crate::intake;
 use crate::role::{self, Start};
 use crate::tls::{self, Tls};
 
@@ -182,5 +183,6 @@ fn chosen(run: Run, settings: Settings) -> Result<Start, String> {
     };
     let order = order.map(|(epoch, reason)| Order { expected: Epoch(epoch), reason: reason.reason() });
     let tls = Tls::load(&settings, role).map_err(|faults| tls::shown(&faults))?;
-    Ok(Start { file: run.config, settings, tls, queue, role, order })
+    let directory = intake::directory(&settings, role)?;
+    Ok(Start { file: run.config, settings, tls, directory, queue, role, order })
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `admission` | how many connections there may be |
 //! | `parts` | what every session needs of the rest of the switch |
+//! | `login` | whether a client is the user it says |
 //! | `conversation` | one connection, from greeting to close |
 //! | `pickup` | mail that was left in the maildrop |
 //! | `visitor` | who is at the other end, behind a balancer or a front too |
@@ -13,6 +14,7 @@
 
 mod admission;
 mod conversation;
+mod login;
 mod parts;
 mod pickup;
 mod recipients;
@@ -29,6 +31,7 @@ use settings::TlsMode;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+pub(crate) use self::login::{LiveDirectory, Logins, directory};
 pub(crate) use self::parts::{Door, Parts, Phase};
 
 use self::admission::{Admission, Crowded, Place};

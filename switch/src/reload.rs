@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use settings::{Settings, TableFiles};
 use tokio::sync::mpsc;
 
+use crate::intake::{self, LiveDirectory};
 use crate::names::{LiveNames, Names};
 use crate::tls::{self, LiveTls, Tls};
 
@@ -29,6 +30,7 @@ pub(crate) struct Reloader {
     settings: Arc<ArcSwap<Settings>>,
     tls: LiveTls,
     names: LiveNames,
+    directory: LiveDirectory,
     /// The hash of the files as they were last judged. Also keeps two reloads apart.
     judged: Mutex<String>,
     /// The faults of tables that were told last.
@@ -43,9 +45,10 @@ impl Reloader {
         settings: Arc<ArcSwap<Settings>>,
         tls: LiveTls,
         names: LiveNames,
+        directory: LiveDirectory,
     ) -> Self {
         let judged = Mutex::new(settings.load().hash.clone());
-        Self { file, role, settings, tls, names, judged, table_faults: Mutex::default() }
+        Self { file, role, settings, tls, names, directory, judged, table_faults: Mutex::default() }
     }
 
     /// Takes the files and the certificates they name into use, or says every fault of them and changes nothing. Reads a few small files.
@@ -67,8 +70,10 @@ impl Reloader {
         // The listeners are those that are open, so it is their files that are read again.
         let tls = Tls::load(&new, self.role).map_err(|faults| self.refused(tls::shown(&faults)))?;
         let names = Names::new(&new).map_err(|fault| self.refused(fault.to_string()))?;
+        let directory = intake::directory(&new, self.role).map_err(|faults| self.refused(faults))?;
         self.tls.store(Arc::new(tls));
         self.names.store(Arc::new(names));
+        self.directory.store(directory.map(Arc::new));
         self.settings.store(Arc::new(new));
         tracing::info!(event = "config.reloaded", %hash, previous = %old.hash);
         if waiting.is_empty() {

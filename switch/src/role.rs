@@ -11,8 +11,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use accounts::Directory;
 use anyhow::{Context, Result};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use cluster::instance::Order;
 use control::switch::Request;
 use control::{Server, maildrop};
@@ -28,7 +29,7 @@ use crate::admin::Admin;
 use crate::counters::Counters;
 use crate::delivery::Delivery;
 use crate::health;
-use crate::intake::{self, Door, Intake, Parts, Phase};
+use crate::intake::{self, Door, Intake, LiveDirectory, Logins, Parts, Phase};
 use crate::names::{LiveNames, Names};
 use crate::readiness::Gate;
 use crate::reload::{Reloader, Watch};
@@ -44,6 +45,8 @@ pub(crate) struct Start {
     pub(crate) settings: Settings,
     /// The certificates it names.
     pub(crate) tls: Tls,
+    /// The users it names.
+    pub(crate) directory: Option<Arc<dyn Directory>>,
     /// The queue to own.
     pub(crate) queue: QueueId,
     /// At home or not.
@@ -76,6 +79,7 @@ pub(crate) async fn run(start: Start) -> Result<u8> {
     let watch = Watch::start(&start.file, &start.settings.table_files);
     let settings = Arc::new(ArcSwap::from_pointee(start.settings));
     let tls: LiveTls = Arc::new(ArcSwap::from_pointee(start.tls));
+    let directory: LiveDirectory = Arc::new(ArcSwapOption::from_pointee(start.directory));
     let counters = Arc::new(Counters::default());
     let gate = Arc::new(Gate::new(queue.clone(), start.role));
     let delivery: Arc<OnceLock<Delivery>> = Arc::default();
@@ -86,6 +90,7 @@ pub(crate) async fn run(start: Start) -> Result<u8> {
             queue: queue.clone(),
             settings: Arc::clone(&settings),
             tls: Arc::clone(&tls),
+            logins: Logins::new(Arc::clone(&directory)),
             clock: Arc::clone(&clock),
             counters: Arc::clone(&counters),
             gate: Arc::clone(&gate),
@@ -105,6 +110,7 @@ pub(crate) async fn run(start: Start) -> Result<u8> {
         Arc::clone(&settings),
         Arc::clone(&tls),
         Arc::clone(&names),
+        directory,
     ));
     let admin = Arc::new(Admin {
         queue: queue.clone(),
@@ -189,7 +195,7 @@ impl Doors {
         };
         let settings = &start.settings;
         let smtp = settings.listeners.iter().enumerate().map(|(index, listener)| {
-            let door = Door { index, mode: listener.tls_mode };
+            let door = Door { index, kind: listener.kind, mode: listener.tls_mode };
             bind("listeners", listener.address).map(|listener| (listener, door))
         });
         let smtp = smtp.collect::<Result<_>>()?;

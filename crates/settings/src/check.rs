@@ -1,5 +1,6 @@
 //! From the tree to [`Settings`]: types, bounds, and the rules between keys.
 
+mod auth;
 mod clients;
 mod cluster;
 mod dns;
@@ -41,6 +42,7 @@ pub(crate) fn settings<'a>(
     let node = node(read, &top.key("node"), cluster.as_ref().map(|c| c.id.as_str()), environment);
     let queue = queue(read, &top.key("queue"));
     let listeners = listeners(read, &top.key("listeners"));
+    let auth = auth::auth(read, &top.key("auth"));
     let health = served(read, &top.key("health"));
     let agent = served(read, &top.key("agent"));
     let monitor = served(read, &top.key("monitor"));
@@ -61,6 +63,7 @@ pub(crate) fn settings<'a>(
         node: node?,
         queue,
         listeners,
+        auth,
         health,
         agent,
         monitor,
@@ -135,6 +138,7 @@ fn listeners<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Vec<ListenerSettings> {
             let key = read.required(&tls.key("key"), Reader::path, "name the private key's file (PEM)");
             cert.zip(key).map(|(cert, key)| TlsFiles { cert, key })
         });
+        let kind = auth::kind(read, &item, tls.is_some());
         let tls_mode = tls_mode(read, &item.key("tls_mode"), tls.is_some());
         let proxied = item.key("proxy_protocol");
         let proxy_protocol = read.flag(&proxied).unwrap_or(false);
@@ -152,6 +156,7 @@ fn listeners<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Vec<ListenerSettings> {
             let tls = tls.flatten();
             listeners.push(ListenerSettings {
                 address,
+                kind,
                 tls,
                 tls_mode,
                 proxy_protocol,

@@ -13,6 +13,7 @@ mod explain;
 mod fault;
 mod keys;
 mod locate;
+mod misfit;
 mod model;
 mod reader;
 mod source;
@@ -23,8 +24,8 @@ pub use explain::{Change, Explained, Scope, Written, explain, reference};
 pub use fault::Fault;
 
 pub use model::{
-    ClusterSettings, DnsSettings, Launcher, LimitSettings, ListenerSettings, NodeSettings, PeerSettings,
-    QueueSettings, Settings, Storage, TableFiles, TlsFiles, TlsMode,
+    AuthSettings, ClusterSettings, DnsSettings, Launcher, LimitSettings, ListenerKind, ListenerSettings,
+    NodeSettings, PeerSettings, QueueSettings, Settings, Storage, TableFiles, TlsFiles, TlsMode,
 };
 pub use source::{Environment, Source};
 
@@ -38,7 +39,7 @@ pub fn parse(sources: &[Source], environment: &Environment) -> Result<Settings, 
     }
     let mut reader = reader::Reader::new(sources, faults);
     let mut misfits = Vec::new();
-    keys::misfits(&tree, "", &mut misfits);
+    misfit::misfits(&tree, "", &mut misfits);
     for misfit in misfits {
         reader.misfit(misfit.node, misfit.is_key, misfit.what);
     }

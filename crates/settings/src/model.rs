@@ -12,6 +12,7 @@ use routing::mx::{AddressOrder, Own};
 use routing::{DrillKey, RelayPolicy, Routes, Tables};
 use schedule::{ConcurrencyLimits, RetryPolicy};
 use smtp::limits::SendTimeouts;
+use smtp::sasl::Mechanism;
 use smtp::session::SessionConfig;
 
 /// A whole configuration.
@@ -25,6 +26,8 @@ pub struct Settings {
     pub queue: QueueSettings,
     /// Where SMTP is listened for.
     pub listeners: Vec<ListenerSettings>,
+    /// Who may submit mail, on listeners for submission.
+    pub auth: AuthSettings,
     /// Where `/health/…` is answered by the primary switch.
     pub health: Option<SocketAddr>,
     /// Where HAProxy's agent-check is answered by heartbeatd.
@@ -130,6 +133,8 @@ pub struct TableFiles {
 pub struct ListenerSettings {
     /// Where it listens.
     pub address: SocketAddr,
+    /// What for.
+    pub kind: ListenerKind,
     /// Its certificate; without one no TLS is spoken.
     pub tls: Option<TlsFiles>,
     /// When TLS begins, if there is a certificate.
@@ -140,6 +145,29 @@ pub struct ListenerSettings {
     pub proxy_from: Vec<IpNet>,
     /// Who may say by XCLIENT whose session it passes on.
     pub xclient_from: Vec<IpNet>,
+}
+
+/// What a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ListenerKind {
+    /// Mail from other servers, and from networks that are trusted. RFC 5321.
+    #[default]
+    Relay,
+    /// Mail from users, who authenticate under TLS. RFC 6409.
+    Submission,
+}
+
+/// Who may submit mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthSettings {
+    /// The users file.
+    pub users: PathBuf,
+    /// What is offered, in this order; at least one.
+    pub mechanisms: Vec<Mechanism>,
+    /// A failed authentication is answered no sooner.
+    pub failure_delay: Duration,
+    /// So many failures in ten minutes, and this client is asked to come again later.
+    pub failures_per_client: u32,
 }
 
 /// When TLS begins on a connection of a client.

@@ -403,3 +403,32 @@ fn every_documented_key_is_read() {
         assert!(told, "{key}: nobody reads it");
     }
 }
+
+#[test]
+fn a_listener_for_submission_needs_a_certificate() {
+    let with = |listener: &str, auth: &str| {
+        MINIMAL.replace("127.0.0.1:2525", &format!("127.0.0.1:587, {listener}")) + auth
+    };
+    let submission = "kind: submission, tls: { cert: c.pem, key: c.key }";
+    let settings = parsed(&with(submission, "auth: { users: users }\n")).unwrap();
+    assert_eq!(settings.listeners[0].kind, settings::ListenerKind::Submission);
+    let auth = settings.auth;
+    assert_eq!(auth.users, Path::new("/etc/users"));
+    assert_eq!(auth.mechanisms, smtp::sasl::Mechanism::ALL);
+    assert_eq!((auth.failure_delay, auth.failures_per_client), (Duration::from_secs(2), 20));
+    let written = "auth: { users: /u, mechanisms: [LOGIN, plain, login], failure_delay: 0s }\n";
+    let auth = parsed(&with(submission, written)).unwrap().auth;
+    assert_eq!(auth.mechanisms, [smtp::sasl::Mechanism::Login, smtp::sasl::Mechanism::Plain]);
+    assert_eq!(parsed(MINIMAL).unwrap().auth.users, Path::new("/etc/mailswitch/users"));
+    faults(
+        &with("kind: submission", ""),
+        &expect![[r"
+            /etc/m.yaml:3:46: listeners[0].kind: passwords are taken under TLS only; add 'tls: { cert: …, key: … }' to this listener"]],
+    );
+    faults(
+        &with("kind: submit", "auth: { mechanisms: [cram-md5] }\n"),
+        &expect![[r"
+            /etc/m.yaml:3:46: listeners[0].kind: 'submit' is no kind of listener; write relay or submission
+            /etc/m.yaml:5:22: auth.mechanisms[0]: 'cram-md5' is not known; write one of scram-sha-256, plain, login"]],
+    );
+}

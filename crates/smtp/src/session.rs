@@ -28,6 +28,7 @@ mod authentication;
 mod commands;
 mod config;
 mod event;
+mod login;
 mod receipt;
 
 use std::sync::Arc;
@@ -42,11 +43,11 @@ pub use self::event::{
 };
 
 use self::answer::Answer;
+use self::login::Login;
 use self::receipt::Receipt;
 use crate::command::{self, ChunkHeader, Command, SyntaxError};
 use crate::dot::{Decoded, DotDecoder};
 use crate::line::{Line, LineFault, LineReader};
-use crate::sasl::Mechanism;
 use crate::{chunk, limits, reply};
 
 #[derive(Debug)]
@@ -110,10 +111,7 @@ pub struct Session {
     state: State,
     protection: Protection,
     believes_xclient: bool,
-    /// Those that may be used. Not empty: one of them must be.
-    mechanisms: Arc<[Mechanism]>,
-    authenticated: bool,
-    failed_authentications: u32,
+    login: Login,
     lines: LineReader,
     hello: Option<Hello>,
     mail: Option<Mail>,
@@ -143,9 +141,7 @@ impl Session {
             state: State::Greeting,
             protection: Protection::None,
             believes_xclient: false,
-            mechanisms: Arc::default(),
-            authenticated: false,
-            failed_authentications: 0,
+            login: Login::default(),
             hello: None,
             mail: None,
             receipt: None,
@@ -483,18 +479,6 @@ impl Session {
             }
             Storage::Refused(reply) => self.refuse(Answer::Given(reply), out),
         }
-    }
-
-    /// RFC 3207 4.2: back to the state after the greeting, and what the client said in clear is forgotten.
-    fn secured(&mut self, now: Moment, input: &mut BytesMut, out: &mut Vec<Action>) {
-        let Some(Question::Tls) = self.answered(now) else {
-            return self.close(answer::LOCAL_ERROR, AbortReason::Closed, out);
-        };
-        input.clear();
-        self.protection = Protection::Tls;
-        self.hello = None;
-        self.lines = LineReader::new(self.line_octets_max());
-        self.forget_message();
     }
 
     // ---- greeting, errors, the end -------------------------------------------------------------------------------

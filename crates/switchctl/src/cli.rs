@@ -15,7 +15,7 @@ use crate::command::{Context, Failure, Outcome, misfit, say};
 use crate::exit::Exit;
 use crate::filter::{self, Filter, Term};
 use crate::output::Format;
-use crate::{bench, cluster, config, demo, drill, ha, ledger, operate, queue, route, status, trace};
+use crate::{bench, cluster, config, demo, drill, ha, ledger, operate, queue, route, status, trace, user};
 
 /// What the help of every verb on messages ends with.
 const VERB_HELP: &str = "\
@@ -75,6 +75,9 @@ enum Noun {
     /// The configuration.
     #[command(subcommand)]
     Config(Config),
+    /// The users who may submit mail, in the file that `auth.users` names.
+    #[command(subcommand)]
+    User(user::Verb),
     /// Show the main job on this machine: nodes on loopback, real mail, one fails; is anything lost?
     Demo(DemoArguments),
     /// Measure mailswitch on this machine, beside Postfix where it is installed: accept, relay, drain.
@@ -395,6 +398,7 @@ fn run(cli: &Cli) -> Outcome {
         Noun::Queue(verb) => run_queue(&context()?, verb),
         Noun::Ledger(Ledger::Verify) => ledger::verify(&context()?),
         Noun::Trace(Trace::Message { id }) => trace::message(&context()?, id),
+        Noun::User(verb) => user::run(&context()?, verb),
         Noun::Route(Route::Test { address }) => route::test(&context()?, address),
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use daemon_kit::tables;
 use serde_json::json;
-use settings::{Launcher, Settings, Storage, TlsMode};
+use settings::{Launcher, ListenerKind, Settings, Storage, TlsMode};
 
 use crate::command::{Context, Failure, Outcome, say};
 use crate::exit::Exit;
@@ -97,8 +97,14 @@ fn rows(s: &Settings) -> Vec<(String, String)> {
     row("queue.storage", storage(s.queue.storage).to_owned());
     row("queue.segment_size", format!("{}B", s.queue.segment_size));
     row("queue.free_space_reserve", format!("{}B", s.queue.free_space_reserve));
+    let auth = &s.auth;
+    row("auth.users", auth.users.display().to_string());
+    row("auth.mechanisms", auth.mechanisms.iter().map(|m| m.name()).collect::<Vec<_>>().join(", "));
+    row("auth.failure_delay", settings::show_duration(auth.failure_delay));
+    row("auth.failures_per_client", auth.failures_per_client.to_string());
     for (index, listener) in s.listeners.iter().enumerate() {
         row(&format!("listeners[{index}].address"), listener.address.to_string());
+        row(&format!("listeners[{index}].kind"), listener_kind(listener.kind).to_owned());
         if let Some(tls) = &listener.tls {
             row(&format!("listeners[{index}].tls.cert"), tls.cert.display().to_string());
             row(&format!("listeners[{index}].tls.key"), tls.key.display().to_string());
@@ -169,6 +175,13 @@ fn tls_mode(mode: TlsMode) -> &'static str {
     match mode {
         TlsMode::StartTls => "starttls",
         TlsMode::Implicit => "implicit",
+    }
+}
+
+fn listener_kind(kind: ListenerKind) -> &'static str {
+    match kind {
+        ListenerKind::Relay => "relay",
+        ListenerKind::Submission => "submission",
     }
 }
 

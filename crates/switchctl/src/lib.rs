@@ -34,5 +34,6 @@ mod route;
 pub mod sendmail;
 mod status;
 mod trace;
+mod user;
 
 pub use exit::Exit;

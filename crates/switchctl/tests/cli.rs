@@ -32,6 +32,8 @@ mod operate;
 mod sendmail;
 #[path = "cli/transfer.rs"]
 mod transfer;
+#[path = "cli/user.rs"]
+mod user;
 
 const RECEIVED: WallTime = WallTime(1_700_000_000_000);
 const BODY: &[u8] = b"Subject: a\r\n\r\na line that stands in no header\r\n";

@@ -18,7 +18,8 @@ use queue_format::record::{MessageKey, encode_envelope};
 use routing::DrillAddress;
 use settings::TlsMode;
 use smtp::session::{
-    AbortReason, Action, Event, Greeting, MessageStart, Protection, Session, Storage, Usage, Verdict,
+    AbortReason, Action, Event, Greeting, MessageStart, Protection, SenderRequest, Session, Storage, Usage,
+    Verdict,
 };
 use smtp::xclient::ClientClaim;
 use socket2::SockRef;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::admission::Place;
+use super::login::Login;
 use super::parts::{Door, Parts, Phase};
 use super::recipients;
 use super::upload::{self, Heading, NotStored, Upload};
@@ -55,6 +57,7 @@ pub(crate) struct Conversation {
     parts: Arc<Parts>,
     phase: watch::Receiver<Phase>,
     session: Session,
+    login: Login,
     /// The longest a client may take to read a reply.
     patience: Duration,
     input: BytesMut,
@@ -86,6 +89,10 @@ impl Conversation {
         let settings = parts.settings.load();
         let config = settings.limits.session.clone();
         let front = visitor::is_front(&settings, door, visitor.client);
+        let mechanisms = match door.kind {
+            ListenerKind::Relay => Vec::new(),
+            ListenerKind::Submission => settings.auth.mechanisms.clone(),
+        };
         let has_certificate = parts.tls.load().listener(door.index).is_some();
         let protection = match door.mode {
             TlsMode::Implicit => Protection::Tls,
@@ -99,7 +106,11 @@ impl Conversation {
             door,
             phase: parts.phase.clone(),
             patience: Duration::from_millis(config.limits.command_ms),
-            session: Session::new(config, parts.clock.now()).protected(protection).believing_xclient(front),
+            session: Session::new(config, parts.clock.now())
+                .protected(protection)
+                .believing_xclient(front)
+                .authenticating(mechanisms),
+            login: Login::default(),
             input: BytesMut::new(),
             filled: false,
             actions: Vec::new(),
@@ -255,7 +266,7 @@ impl Conversation {
                 }
                 Action::CheckSender(request) => {
                     let verdict = self.bounded(Kind::Message);
-                    let verdict = verdict.unwrap_or_else(|| self.admit(request.size.unwrap_or(0)));
+                    let verdict = verdict.unwrap_or_else(|| self.judge_sender(&request));
                     answer = Some(Event::Sender(verdict));
                 }
                 Action::CheckRecipient(recipient) => {
@@ -277,6 +288,13 @@ impl Conversation {
                     self.flush().await?;
                     self.shake_hands().await?;
                     answer = Some(Event::Secured);
+                }
+                Action::Authenticate(step) => {
+                    let (parts, client) = (&self.parts, self.visitor.client);
+                    let settings = parts.settings.load_full();
+                    let (auth, clock) = (&settings.auth, &*parts.clock);
+                    let said = self.login.step(&parts.logins, auth, clock, client, step).await;
+                    answer = Some(Event::Authentication(said));
                 }
                 Action::ClientIs(claim) => answer = Some(Event::Greet(self.reintroduce(&claim))),
                 Action::AbortMessage(reason) => self.abort(reason),
@@ -323,6 +341,7 @@ impl Conversation {
             ));
         }
         self.visitor = visitor;
+        self.login = Login::default();
         if self.parts.gate.is_open() { Greeting::Ready } else { Greeting::NotReady }
     }
 
@@ -342,6 +361,20 @@ impl Conversation {
         }
     }
 
+    /// A user writes as its own senders only. RFC 6409 6.1.
+    fn judge_sender(&self, request: &SenderRequest) -> Verdict {
+        let sender = &request.reverse_path;
+        match self.login.account() {
+            Some(account) if !account.may_send_as(sender) => {
+                let (client, user) = (self.visitor.client, &account.name);
+                tracing::info!(event = "sender.denied", %client, %user, from = %sender);
+                let status = EnhancedStatus::new(5, 7, 1);
+                Verdict::Refuse(Reply::local(553, status, "this sender is not yours"))
+            }
+            Some(_) | None => self.admit(request.size.unwrap_or(0)),
+        }
+    }
+
     fn judge(&self, recipient: &Recipient) -> Verdict {
         let settings = self.parts.settings.load();
         let to = &recipient.address;
@@ -350,7 +383,8 @@ impl Conversation {
             // Its seal is the permission: only who has the cluster's key can make one.
             Some(DrillAddress::Sink { until, .. }) => self.parts.clock.wall() <= *until,
             Some(DrillAddress::Foreign) => false,
-            None => settings.relay.judge(self.visitor.client, to).allows(),
+            // Users may send anywhere. RFC 6409 3.
+            None => self.login.account().is_some() || settings.relay.judge(self.visitor.client, to).allows(),
         };
         if !may {
             self.parts.counters.refused.add(1);
@@ -398,7 +432,12 @@ impl Conversation {
             received: at,
             from: envelope.reverse_path.to_string(),
             recipients: envelope.recipients.len(),
-            origin: format!("client {} helo {}", self.visitor.client, start.client_name),
+            origin: self.login.account().map_or_else(
+                || format!("client {} helo {}", self.visitor.client, start.client_name),
+                |user| {
+                    format!("client {} helo {} user {}", self.visitor.client, start.client_name, user.name)
+                },
+            ),
             envelope: encode_envelope(&envelope),
         };
         let size = start.size.unwrap_or(0);
@@ -423,7 +462,8 @@ impl Conversation {
                 counters.accepted_recipients.add(recipients as u64);
                 self.unreplied.push(key);
                 let tls = self.stream.is_tls();
-                tracing::info!(event = "message.accepted", %id, %client, tls, from, recipients, size);
+                let user = self.login.account().map(|account| &*account.name);
+                tracing::info!(event = "message.accepted", %id, %client, tls, user, from, recipients, size);
                 Ok(Storage::Stored(id.to_string()))
             }
             Err(NotStored::Unsettled) => {

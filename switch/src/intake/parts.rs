@@ -7,9 +7,10 @@ use bytes::Bytes;
 use mail_model::Clock;
 use queue_format::record::MessageKey;
 use queue_store::Queue;
-use settings::{Settings, TlsMode};
+use settings::{ListenerKind, Settings, TlsMode};
 use tokio::sync::watch;
 
+use super::login::Logins;
 use crate::counters::Counters;
 use crate::readiness::Gate;
 use crate::tls::LiveTls;
@@ -19,6 +20,8 @@ use crate::tls::LiveTls;
 pub(crate) struct Door {
     /// Its place among the listeners.
     pub(crate) index: usize,
+    /// What it is for.
+    pub(crate) kind: ListenerKind,
     /// When TLS begins, if it has a certificate.
     pub(crate) mode: TlsMode,
 }
@@ -45,6 +48,8 @@ pub(crate) struct Parts {
     pub(crate) settings: Arc<ArcSwap<Settings>>,
     /// The certificates in use.
     pub(crate) tls: LiveTls,
+    /// Who may submit mail.
+    pub(crate) logins: Logins,
     /// The clock.
     pub(crate) clock: Arc<dyn Clock>,
     /// What was done.

@@ -23,6 +23,7 @@ mod reload;
 mod routes;
 mod service;
 mod site;
+mod submission;
 mod tables;
 mod tls_in;
 mod tls_out;

@@ -17,7 +17,7 @@ use crate::site::{Config, PATIENCE, Site, begin, clock, key, say, until};
 const STARTTLS: &str = "tls: { cert: mx.pem, key: mx.key }";
 const IMPLICIT: &str = "tls: { cert: mx.pem, key: mx.key }\n    tls_mode: implicit";
 
-type Secured = Dialogue<TlsStream<TcpStream>>;
+pub(crate) type Secured = Dialogue<TlsStream<TcpStream>>;
 
 fn site(listener: &'static str, limits: &'static str) -> Site {
     let site = Site::new(&Config { limits, listener, ..Config::default() });
@@ -26,7 +26,10 @@ fn site(listener: &'static str, limits: &'static str) -> Site {
 }
 
 /// Shakes hands, trusting `certificate` alone.
-async fn shake_hands(stream: TcpStream, certificate: CertificateDer<'static>) -> std::io::Result<Secured> {
+pub(crate) async fn shake_hands(
+    stream: TcpStream,
+    certificate: CertificateDer<'static>,
+) -> std::io::Result<Secured> {
     let name = ServerName::try_from("mx.example.test").unwrap();
     let stream = TlsConnector::from(certificates::trusting(certificate)).connect(name, stream).await?;
     Ok(Dialogue::over(stream, PATIENCE))

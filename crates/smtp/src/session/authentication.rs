@@ -30,7 +30,8 @@ impl Session {
     /// them was used. With none nothing changes.
     #[must_use]
     pub fn authenticating(self, mechanisms: impl Into<Arc<[Mechanism]>>) -> Self {
-        let mut session = Self { mechanisms: mechanisms.into(), ..self };
+        let mut session = self;
+        session.login.mechanisms = mechanisms.into();
         session.lines = LineReader::new(session.line_octets_max());
         session
     }
@@ -38,21 +39,21 @@ impl Session {
     /// The longest line that is read: that of an exchange where there may be one.
     pub(super) fn line_octets_max(&self) -> usize {
         let command = self.config.limits.command_line;
-        if self.mechanisms.is_empty() { command } else { command.max(sasl::LINE_OCTETS_MAX) }
+        if self.login.mechanisms.is_empty() { command } else { command.max(sasl::LINE_OCTETS_MAX) }
     }
 
     /// What EHLO offers; `None` if nothing.
     pub(super) fn offer(&self) -> Option<String> {
-        if self.mechanisms.is_empty() || self.protection != Protection::Tls {
+        if self.login.mechanisms.is_empty() || self.protection != Protection::Tls {
             return None;
         }
-        let names = self.mechanisms.iter().map(|mechanism| format!(" {}", mechanism.name()));
+        let names = self.login.mechanisms.iter().map(|mechanism| format!(" {}", mechanism.name()));
         Some(names.fold("AUTH".to_owned(), |line, name| line + &name))
     }
 
     /// Why no message may begin yet.
     pub(super) fn must_authenticate(&self) -> Option<&'static str> {
-        if self.mechanisms.is_empty() || self.authenticated {
+        if self.login.mechanisms.is_empty() || self.login.done {
             None
         } else if self.protection == Protection::Tls {
             Some(answer::AUTHENTICATE_FIRST)
@@ -64,11 +65,11 @@ impl Session {
 
     pub(super) fn authenticate(&mut self, request: &AuthRequest, out: &mut Vec<Action>) {
         let extended = self.hello.as_ref().is_some_and(|hello| hello.extended);
-        let refusal = if self.mechanisms.is_empty() {
+        let refusal = if self.login.mechanisms.is_empty() {
             answer::NOT_IMPLEMENTED
         } else if !extended {
             answer::EXTENDED_HELLO_FIRST
-        } else if self.authenticated {
+        } else if self.login.done {
             answer::AUTHENTICATED_ALREADY
         } else if self.mail.is_some() {
             answer::AUTH_IN_MAIL
@@ -76,7 +77,8 @@ impl Session {
             answer::AUTH_IN_CLEAR
         } else {
             let mechanism = Mechanism::named(&request.mechanism);
-            let Some(mechanism) = mechanism.filter(|mechanism| self.mechanisms.contains(mechanism)) else {
+            let Some(mechanism) = mechanism.filter(|mechanism| self.login.mechanisms.contains(mechanism))
+            else {
                 return self.error(answer::NO_SUCH_MECHANISM, out);
             };
             let initial = match request.initial.as_deref() {
@@ -137,7 +139,7 @@ impl Session {
                 self.state = State::Authenticating;
             }
             Authentication::Accepted => {
-                self.authenticated = true;
+                self.login.done = true;
                 self.without_mail(answer::AUTHENTICATED, out);
             }
             Authentication::Refused(reply) => self.not_authenticated(reply, out),
@@ -148,8 +150,8 @@ impl Session {
         let counts = reply.code >= 500;
         self.refuse(Answer::Given(reply), out);
         if counts && !self.is_closed() {
-            self.failed_authentications += 1;
-            if self.failed_authentications >= self.config.limits.failed_authentications {
+            self.login.failed += 1;
+            if self.login.failed >= self.config.limits.failed_authentications {
                 self.close(answer::TOO_MANY_FAILURES, AbortReason::Closed, out);
             }
         }

@@ -11,6 +11,7 @@ use super::event::{AbortReason, Action, MessageStart, Protection, SenderRequest}
 use super::receipt::Receipt;
 use super::{Hello, Mail, Question, Session, State};
 use crate::command::{ChunkHeader, Command, MailFrom};
+use crate::line::LineReader;
 use crate::parameter::MailParameters;
 use crate::reply;
 use crate::xclient::{self, ClientClaim, Said};
@@ -90,6 +91,18 @@ impl Session {
         self.count_command(out);
     }
 
+    /// RFC 3207 4.2: back to the state after the greeting, and what the client said in clear is forgotten.
+    pub(super) fn secured(&mut self, now: Moment, input: &mut BytesMut, out: &mut Vec<Action>) {
+        let Some(Question::Tls) = self.answered(now) else {
+            return self.close(answer::LOCAL_ERROR, AbortReason::Closed, out);
+        };
+        input.clear();
+        self.protection = Protection::Tls;
+        self.hello = None;
+        self.lines = LineReader::new(self.line_octets_max());
+        self.forget_message();
+    }
+
     /// RFC 3207 4. What stands behind the command in clear may be anybody's: it is never read as commands, and its sender is
     /// sent away.
     fn start_tls(&mut self, input: &BytesMut, out: &mut Vec<Action>) {
@@ -128,7 +141,7 @@ impl Session {
             Said::Nothing | Said::Unavailable => None,
         };
         // Whoever that is has shown no password.
-        self.authenticated = false;
+        self.login.done = false;
         self.flush(out);
         self.ask(Question::Client, Action::ClientIs(claim), out);
     }
@@ -149,7 +162,7 @@ impl Session {
         let not_offered = (!hello.extended && parameters != MailParameters::default())
             || (parameters.body.is_some() && !offered.eight_bit_mime)
             || (parameters.smtputf8 && !offered.smtputf8)
-            || (parameters.submitter.is_some() && self.mechanisms.is_empty())
+            || (parameters.submitter.is_some() && self.login.mechanisms.is_empty())
             || ((parameters.ret.is_some() || parameters.envid.is_some()) && !offered.dsn);
         if not_offered {
             return self.error(answer::NOT_OFFERED, out);
@@ -256,7 +269,7 @@ impl Session {
         let envelope = std::mem::replace(&mut mail.envelope, empty);
         let secured = self.protection == Protection::Tls;
         // Nobody authenticates in clear.
-        let protocol = match (envelope.smtputf8, hello.extended, secured, self.authenticated) {
+        let protocol = match (envelope.smtputf8, hello.extended, secured, self.login.done) {
             (true, _, false, _) => "UTF8SMTP",
             (true, _, true, false) => "UTF8SMTPS",
             (true, _, true, true) => "UTF8SMTPSA",
