@@ -1,19 +1,20 @@
 //! The configuration as the programs read it.
 
 mod keys;
+mod rows;
 mod schema;
 
 use std::path::Path;
 
 use daemon_kit::tables;
 use serde_json::json;
-use settings::{Launcher, ListenerKind, Settings, Storage, TlsMode};
 
 use crate::command::{Context, Failure, Outcome, say};
 use crate::exit::Exit;
 use crate::output::Listing;
 
 pub(crate) use self::keys::explain;
+use self::rows::rows;
 pub(crate) use self::schema::schema;
 
 /// Says that the configuration is right: a wrong one never gets here.
@@ -60,134 +61,4 @@ pub(crate) fn diff(context: &Context, other: &Path) -> Outcome {
         listing.row(vec![json!(key), json!(null), json!(that)]);
     }
     context.show(&listing)
-}
-
-fn rows(s: &Settings) -> Vec<(String, String)> {
-    let mut rows: Vec<(String, String)> = Vec::new();
-    let mut row = |key: &str, value: String| rows.push((key.to_owned(), value));
-    row("cluster.id", s.cluster.id.clone());
-    for (index, peer) in s.cluster.nodes.iter().enumerate() {
-        row(&format!("cluster.nodes[{index}].id"), peer.id.to_string());
-        row(&format!("cluster.nodes[{index}].heartbeat"), joined(&peer.heartbeat));
-        row(&format!("cluster.nodes[{index}].control"), joined(peer.control.as_slice()));
-    }
-    row(
-        "cluster.key_file",
-        s.cluster.key_file.as_ref().map_or("-".to_owned(), |path| path.display().to_string()),
-    );
-    row("cluster.takeover.order", joined(&s.cluster.takeover_order));
-    let timers = &s.cluster.timers;
-    for (name, span) in [
-        ("window", timers.window),
-        ("renew", timers.renew),
-        ("observe", timers.observe),
-        ("own_limit", timers.own_limit),
-        ("heartbeat", timers.heartbeat),
-        ("suspect", timers.suspect),
-        ("stagger", timers.stagger),
-        ("handback_hold", timers.handback_hold),
-        ("grace", timers.grace),
-    ] {
-        row(&format!("cluster.takeover.{name}"), settings::show_duration(span));
-    }
-    row("node.id", s.node.id.to_string());
-    row("node.state_dir", s.node.state_dir.display().to_string());
-    row("node.hostname", s.node.hostname.to_string());
-    row("queue.dir", s.queue.dir.display().to_string());
-    row("queue.storage", storage(s.queue.storage).to_owned());
-    row("queue.segment_size", format!("{}B", s.queue.segment_size));
-    row("queue.free_space_reserve", format!("{}B", s.queue.free_space_reserve));
-    let auth = &s.auth;
-    row("auth.users", auth.users.display().to_string());
-    row("auth.mechanisms", auth.mechanisms.iter().map(|m| m.name()).collect::<Vec<_>>().join(", "));
-    row("auth.failure_delay", settings::show_duration(auth.failure_delay));
-    row("auth.failures_per_client", auth.failures_per_client.to_string());
-    for (index, listener) in s.listeners.iter().enumerate() {
-        row(&format!("listeners[{index}].address"), listener.address.to_string());
-        row(&format!("listeners[{index}].kind"), listener_kind(listener.kind).to_owned());
-        if let Some(tls) = &listener.tls {
-            row(&format!("listeners[{index}].tls.cert"), tls.cert.display().to_string());
-            row(&format!("listeners[{index}].tls.key"), tls.key.display().to_string());
-            row(&format!("listeners[{index}].tls_mode"), tls_mode(listener.tls_mode).to_owned());
-        }
-    }
-    row("health.address", joined(s.health.as_slice()));
-    row("agent.address", joined(s.agent.as_slice()));
-    row("relay.trusted_networks", joined(&s.relay.trusted_networks));
-    row("relay.domains", joined(&s.relay.domains));
-    for route in s.routes.iter() {
-        row(&format!("routes '{}'", route.pattern), route.target.to_string());
-        let Some(hop) = route.target.next_hop() else { continue };
-        let tls = hop.tls();
-        row(&format!("routes '{}' tls", route.pattern), tls.to_string());
-        if let Some(file) = tls.roots_file() {
-            row(&format!("routes '{}' tls_roots", route.pattern), file.display().to_string());
-        }
-    }
-    row("dns.servers", joined(&s.dns.servers));
-    row("dns.timeout", settings::show_duration(s.dns.timeout));
-    row("dns.trust_ad", s.dns.trust_ad.to_string());
-    row("dns.mx_port", s.dns.mx_port.to_string());
-    row("dns.own", [joined(&s.dns.own.names), joined(&s.dns.own.addresses)].join(", "));
-    let files = &s.table_files;
-    for (name, file) in [
-        ("routes", &files.routes),
-        ("aliases", &files.aliases),
-        ("recipients", &files.recipients),
-        ("senders", &files.senders),
-    ] {
-        if let Some(file) = file {
-            row(&format!("tables.{name}"), file.display().to_string());
-        }
-    }
-    let limits = &s.limits;
-    row("limits.message_size", format!("{}B", limits.session.limits.message_size));
-    row("limits.recipients", limits.session.limits.recipients.to_string());
-    row("limits.connections", limits.connections.to_string());
-    row("limits.connections_per_client", limits.connections_per_client.to_string());
-    row("limits.tls_handshake", settings::show_duration(limits.tls_handshake));
-    row("limits.hops", limits.hops.to_string());
-    row("limits.concurrency_per_destination", limits.concurrency.per_destination.to_string());
-    row("limits.concurrency", limits.concurrency.total.to_string());
-    row("retry.first", settings::show_duration(s.retry.first));
-    row("retry.max", settings::show_duration(s.retry.max));
-    row("retry.lifetime", settings::show_duration(s.retry.lifetime));
-    row("launcher", launcher(s.launcher).to_owned());
-    row("(hash)", s.hash.clone());
-    rows
-}
-
-fn joined<T: ToString>(values: &[T]) -> String {
-    if values.is_empty() {
-        return "-".to_owned();
-    }
-    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-fn storage(storage: Storage) -> &'static str {
-    match storage {
-        Storage::Shared => "shared",
-        Storage::Promoted => "promoted",
-    }
-}
-
-fn tls_mode(mode: TlsMode) -> &'static str {
-    match mode {
-        TlsMode::StartTls => "starttls",
-        TlsMode::Implicit => "implicit",
-    }
-}
-
-fn listener_kind(kind: ListenerKind) -> &'static str {
-    match kind {
-        ListenerKind::Relay => "relay",
-        ListenerKind::Submission => "submission",
-    }
-}
-
-fn launcher(launcher: Launcher) -> &'static str {
-    match launcher {
-        Launcher::Exec => "exec",
-        Launcher::Systemd => "systemd",
-    }
 }

@@ -16,7 +16,7 @@ use message::Received;
 use policy::limits::Kind;
 use queue_format::record::{MessageKey, encode_envelope};
 use routing::DrillAddress;
-use settings::TlsMode;
+use settings::{ListenerKind, TlsMode};
 use smtp::session::{
     AbortReason, Action, Event, Greeting, MessageStart, Protection, SenderRequest, Session, Storage, Usage,
     Verdict,

@@ -125,6 +125,9 @@ async fn the_probe_of_takeover_says_what_heartbeatd_says() {
             protection: "full".to_owned(),
             unfit: says.lock().clone(),
             paused_until: None,
+            config_hash: String::new(),
+            smtp: None,
+            drill: None,
         };
         async move { Ok(heartbeatd::Answer::Status(Box::new(status))) }
     }));

@@ -150,6 +150,7 @@ mod tests {
             incarnation: 1,
             peers: vec![peer],
             queues: Vec::new(),
+            unfit: Vec::new(),
             protection: "full".to_owned(),
             paused_until: None,
             config_hash: "2".to_owned(),

@@ -56,23 +56,23 @@ pub(crate) fn import(context: &Context, folder: &Path) -> Outcome {
 }
 
 fn take(context: &Context, path: &Path, name: &str) -> Result<(String, usize), String> {
-    let content = std::fs::read(path).map_err(|error| error.to_string())?;
+    let raw = std::fs::read(path).map_err(|error| error.to_string())?;
     let limit = context.settings.limits.session.limits.message_size;
-    if content.len() as u64 > limit {
+    if raw.len() as u64 > limit {
         return Err(format!("more than {limit} bytes (limits.message_size)"));
     }
     let (from, to) = match std::fs::read(path.with_extension("json")) {
         Ok(text) => written(&text)?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => guessed(&content)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => guessed(&raw)?,
         Err(error) => return Err(error.to_string()),
     };
     if to.is_empty() {
         return Err("it has no recipient; write them into NAME.json".to_owned());
     }
-    let content = with_crlf(&content);
-    let letter = Letter::new(&from, &to, !content.is_ascii());
+    let text = with_crlf(&raw);
+    let letter = Letter::new(&from, &to, !text.is_ascii());
     let directory = maildrop::directory(&context.settings.node.state_dir);
-    let left = maildrop::leave(&directory, &format!("import-{name}"), &letter, &content);
+    let left = maildrop::leave(&directory, &format!("import-{name}"), &letter, &text);
     left.map_err(|error| format!("cannot leave it in {}: {error}", directory.display()))?;
     Ok((from.to_string(), to.len()))
 }
