@@ -28,6 +28,9 @@ impl Node {
                 self.end_drill();
                 Ok(done("no drill hits this node any more".to_owned()))
             }
+            Request::Log { order } => {
+                self.levels.order(&order).map(done).map_err(|why| Fault::new(Code::Invalid, why))
+            }
             Request::Why { node } => self.why(node),
             Request::History { limit } => Ok(Answer::Records(self.records.history(limit))),
         };

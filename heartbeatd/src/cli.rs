@@ -42,7 +42,7 @@ pub fn main() -> ExitCode {
             return exit::USAGE.into();
         }
     };
-    let _log = match logging::start(logging::Format::Human, "info") {
+    let log = match logging::start(&settings.log) {
         Ok(log) => log,
         Err(error) => {
             eprintln!("{error}");
@@ -52,7 +52,7 @@ pub fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = match runtime {
         Ok(runtime) => {
-            let result = runtime.block_on(crate::run::run(&config, &settings));
+            let result = runtime.block_on(crate::run::run(&config, &settings, log.levels()));
             runtime.shutdown_timeout(LAST_WAIT);
             result
         }

@@ -13,6 +13,7 @@ use cluster::takeover::{
     Action, Decision, Event, OwnWatch, PeerView, Refused, Rule, Takeover, Verdict, View, Watch,
 };
 use daemon_kit::SystemClock;
+use daemon_kit::logging::Levels;
 use mail_model::{Clock, LeaseState, Moment, NodeId, QueueId, Role, WallTime};
 use tokio::sync::{mpsc, watch};
 
@@ -51,6 +52,8 @@ pub(crate) struct Node {
     pub(crate) queues: BTreeMap<QueueId, Watched>,
     pub(crate) pause: Option<(Moment, WallTime)>,
     pub(crate) draining: bool,
+    /// The levels of the log.
+    pub(crate) levels: Levels,
     /// What was decided so far.
     pub(crate) counts: Counts,
     /// The wall clock at the start: grows with each.
@@ -74,7 +77,7 @@ pub(crate) struct Inputs {
 
 impl Node {
     /// Starts the observers and everything else that feeds the loop.
-    pub(crate) fn start(plan: Plan) -> Result<(Self, Inputs)> {
+    pub(crate) fn start(plan: Plan, levels: Levels) -> Result<(Self, Inputs)> {
         let plan = Arc::new(plan);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (now, wall) = (clock.now(), clock.wall());
@@ -116,6 +119,7 @@ impl Node {
             pause: until.map(|until| (now + until.since(wall), until)),
             draining: false,
             counts: Counts::default(),
+            levels,
             incarnation: wall.0,
             own: OwnWatch::default(),
             restart: Restart::default(),

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use daemon_kit::logging::Levels;
 use daemon_kit::notify;
 use daemon_kit::signals::{Signal, Signals};
 use mail_model::Moment;
@@ -22,13 +23,13 @@ const STATUS_EVERY: Duration = Duration::from_secs(2);
 const END_MARGIN: Duration = Duration::from_secs(3);
 
 /// Runs until it is asked to end.
-pub(crate) async fn run(config: &Path, settings: &Settings) -> Result<()> {
+pub(crate) async fn run(config: &Path, settings: &Settings, levels: Levels) -> Result<()> {
     // First of all: a signal from here on ends the program in order.
     let mut signals = Signals::listen().context("listen for signals")?;
     let plan = Plan::new(config, settings)?;
     let mut asks = admin::serve(&plan.state_dir)?;
     let agent = plan.agent;
-    let (mut node, mut inputs) = Node::start(plan)?;
+    let (mut node, mut inputs) = Node::start(plan, levels)?;
     if let Some(address) = agent {
         agent::serve(address, node.own_switch.clone()).await?;
     }

@@ -7,8 +7,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use control::Fault;
 use control::switch::{Answer, CommitStatus, Readiness, Request, SwitchStatus};
+use control::{Code, Fault};
+use daemon_kit::logging::Levels;
 use mail_model::{Clock, InstanceId, Role};
 use queue_store::Queue;
 use settings::Settings;
@@ -48,6 +49,8 @@ pub(crate) struct Admin {
     pub(crate) gate: Arc<Gate>,
     /// The certificates in use.
     pub(crate) tls: LiveTls,
+    /// The levels of the log.
+    pub(crate) levels: Levels,
     /// The sessions; a secondary has none.
     pub(crate) intake: Option<Intake>,
     /// Reads the configuration again.
@@ -79,6 +82,10 @@ impl Admin {
                     Err(_) => Err(Fault::failed("the reload did not end; ask again")),
                 }
             }
+            Request::Log { order } => match self.levels.order(&order) {
+                Ok(message) => Ok(Answer::Done { message }),
+                Err(why) => Err(Fault::new(Code::Invalid, why)),
+            },
             Request::Metrics => Ok(Answer::Metrics { page: self.metrics() }),
             Request::Operate { verb, messages, reason } => {
                 let order = operate::Order { verb, messages, by: reason, at: self.clock.wall() };

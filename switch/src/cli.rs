@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cluster::instance::Order;
-use daemon_kit::logging::{self, Format};
+use daemon_kit::logging;
 use daemon_kit::{configuration, exit, limits, tables};
 use mail_model::{Epoch, QueueId, Reason, Role};
 use settings::Settings;
@@ -104,6 +104,7 @@ fn start(run: Run) -> u8 {
         }
     };
     let table_faults = tables::load(&mut settings, None);
+    let log = settings.log;
     let start = match chosen(run, settings) {
         Ok(start) => start,
         Err(fault) => {
@@ -111,7 +112,7 @@ fn start(run: Run) -> u8 {
             return exit::USAGE;
         }
     };
-    let log = match logging::start(Format::Human, "info") {
+    let log = match logging::start(&log) {
         Ok(log) => log,
         Err(error) => {
             eprintln!("{error}");
@@ -132,7 +133,7 @@ fn start(run: Run) -> u8 {
             return exit::FAILED;
         }
     };
-    let code = runtime.block_on(role::run(start)).unwrap_or_else(|error| {
+    let code = runtime.block_on(role::run(start, log.levels())).unwrap_or_else(|error| {
         tracing::error!(event = "switch.failed", error = %format_args!("{error:#}"));
         exit::FAILED
     });

@@ -146,6 +146,7 @@ fn restart_only(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("queue", old.queue != new.queue),
         ("listeners", old.listeners != new.listeners),
         ("health", old.health != new.health),
+        ("log", old.log != new.log),
     ];
     changed.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
 }
@@ -158,6 +159,7 @@ fn keep_opened(old: &Settings, new: Settings) -> Settings {
         queue: old.queue.clone(),
         listeners: old.listeners.clone(),
         health: old.health,
+        log: old.log,
         ..new
     }
 }

@@ -17,6 +17,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use cluster::instance::Order;
 use control::switch::Request;
 use control::{Server, maildrop};
+use daemon_kit::logging::Levels;
 use daemon_kit::signals::Signals;
 use daemon_kit::{SystemClock, boot_id, instance_id};
 use mail_model::{Clock, InstanceId, QueueId, Role};
@@ -56,7 +57,7 @@ pub(crate) struct Start {
 }
 
 /// Runs a switch to its end. The exit code.
-pub(crate) async fn run(start: Start) -> Result<u8> {
+pub(crate) async fn run(start: Start, levels: Levels) -> Result<u8> {
     let signals = Signals::listen().context("cannot listen for signals")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let instance = instance_id();
@@ -121,6 +122,7 @@ pub(crate) async fn run(start: Start) -> Result<u8> {
         counters,
         gate: Arc::clone(&gate),
         tls: Arc::clone(&tls),
+        levels,
         intake: intake.clone(),
         reloader: Arc::clone(&reloader),
         orders,

@@ -39,6 +39,11 @@ pub enum Request {
     Drill(DrillOrder),
     /// End the drill that hits this node before its time. Answer: [`Answer::Done`].
     DrillEnd,
+    /// Change the levels of its log. Answer: [`Answer::Done`] with the levels that hold then.
+    Log {
+        /// `SUBSYSTEM=LEVEL`; empty to only ask.
+        order: String,
+    },
     /// The records of decisions on the queue of `node`, oldest first. Answer: [`Answer::Records`].
     Why {
         /// The home node.

@@ -27,6 +27,11 @@ pub enum Request {
     Reload,
     /// Its state, and whether it takes new mail. Cheap: heartbeatd asks several times a second. Answer: [`Answer::Ready`].
     Ready,
+    /// Change the levels of its log. Answer: [`Answer::Done`] with the levels that hold then.
+    Log {
+        /// `SUBSYSTEM=LEVEL`; empty to only ask.
+        order: String,
+    },
     /// What it counted and how it stands, for Prometheus. Answer: [`Answer::Metrics`].
     Metrics,
     /// Carry an operator's verb out on every recipient of these messages that it applies to. Durable when it is

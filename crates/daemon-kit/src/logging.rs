@@ -1,52 +1,51 @@
 //! The log: events with fields, one line each, on standard error. Nothing goes to standard output.
 //!
-//! A human line is logfmt: `2026-01-02T03:04:05.678901Z INFO takeover.started queue=b epoch=7 messages=412`. The JSON line
-//! has the same fields. Every event has a name, its field `event`; `docs/LOGS.md` lists them all.
-//! `MAILSWITCH_LOG` filters (`debug`, `info,switch=trace`), `MAILSWITCH_LOG_FORMAT` (`human`, `json`) overrules the setting.
+//! A line is logfmt: `2026-01-02T03:04:05.678901Z INFO takeover.started queue=b epoch=7 messages=412`. The JSON line has the
+//! same fields. For journald the time is left out and the priority of syslog stands in front (`<6>`, as `sd-daemon(3)` says),
+//! so that `journalctl -p warning` finds what it should. Every event has a name, its field `event`; `docs/LOGS.md` lists them.
+//!
+//! Levels can be changed while the program runs, for all of it or for one of its [`SUBSYSTEMS`]. `MAILSWITCH_LOG` filters
+//! (`debug`, `info,switch=trace`), `MAILSWITCH_LOG_FORMAT` (`logfmt`, `json`, `journald`); both overrule the configuration.
 
 mod lines;
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
+use settings::{LogFormat, LogLevel, LogSettings};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
-use tracing_subscriber::EnvFilter;
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, fmt as printer};
 
 use self::lines::Lines;
 
-/// How a line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Format {
-    /// logfmt, for people and `grep`.
-    #[default]
-    Human,
-    /// One JSON object per line.
-    Json,
-}
-
-impl Format {
-    /// The format of that name.
-    #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
-        match word {
-            "human" => Some(Self::Human),
-            "json" => Some(Self::Json),
-            _ => None,
-        }
-    }
-}
+/// The parts of the programs that have a level of their own, and where their code lies.
+pub const SUBSYSTEMS: [(&str, &str); 9] = [
+    ("control", "control"),
+    ("delivery", "switch::delivery"),
+    ("heartbeat", "heartbeatd::link"),
+    ("intake", "switch::intake"),
+    ("launch", "heartbeatd::launch"),
+    ("observe", "heartbeatd::observe"),
+    ("queue", "queue_store"),
+    ("takeover", "heartbeatd::node"),
+    ("tls", "switch::tls"),
+];
 
 /// Why the log could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The filter is not one.
-    #[error(
-        "MAILSWITCH_LOG or the default filter '{filter}': {why}; use for example 'info' or 'info,switch=debug'"
-    )]
+    #[error("MAILSWITCH_LOG '{filter}': {why}; use for example 'info' or 'info,switch=debug'")]
     Filter {
         /// The text.
         filter: String,
@@ -54,7 +53,7 @@ pub enum LoggingError {
         why: String,
     },
     /// The format is not one.
-    #[error("MAILSWITCH_LOG_FORMAT '{0}': use 'human' or 'json'")]
+    #[error("MAILSWITCH_LOG_FORMAT '{0}': use logfmt, json or journald")]
     Format(String),
     /// Its thread could not be started.
     #[error("cannot start the thread of the log: {0}; raise the limit of processes of this user")]
@@ -67,29 +66,123 @@ pub enum LoggingError {
 /// The log of this process. What waits to be written is written when this is dropped.
 #[must_use = "the log's last lines are written when it is dropped"]
 #[derive(Debug)]
-pub struct Log(Lines);
+pub struct Log {
+    lines: Lines,
+    levels: Levels,
+}
 
-impl Drop for Log {
-    fn drop(&mut self) {
-        self.0.write_out();
+impl Log {
+    /// Its levels.
+    #[must_use]
+    pub fn levels(&self) -> Levels {
+        self.levels.clone()
     }
 }
 
-/// Starts the log of this process, once. `filter` holds where `MAILSWITCH_LOG` is not set.
-pub fn start(format: Format, filter: &str) -> Result<Log, LoggingError> {
-    let filter = std::env::var("MAILSWITCH_LOG").unwrap_or_else(|_| filter.to_owned());
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.lines.write_out();
+    }
+}
+
+/// The levels in use, which can be changed.
+#[derive(Clone)]
+pub struct Levels(Arc<Inner>);
+
+struct Inner {
+    /// What holds where nothing was ordered.
+    start: String,
+    ordered: Mutex<BTreeMap<&'static str, LogLevel>>,
+    filter: reload::Handle<EnvFilter, Registry>,
+}
+
+impl fmt::Debug for Levels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Levels").field(&self.shown()).finish()
+    }
+}
+
+impl Levels {
+    /// Carries out an order, `SUBSYSTEM=LEVEL`: `delivery=debug`; `all=LEVEL` forgets every other. An empty one changes
+    /// nothing. What holds then; the error says what to write.
+    pub fn order(&self, order: &str) -> Result<String, String> {
+        if order.is_empty() {
+            return Ok(self.shown());
+        }
+        let mut ordered = self.0.ordered.lock();
+        let (subsystem, level) = parsed(order)?;
+        let before = ordered.clone();
+        if subsystem == ALL {
+            ordered.clear();
+        }
+        ordered.insert(subsystem, level);
+        let filter = directives(&self.0.start, &ordered);
+        let changed = EnvFilter::try_new(&filter).map_err(|error| error.to_string());
+        let changed = changed.and_then(|filter| self.0.filter.reload(filter).map_err(|e| e.to_string()));
+        if let Err(error) = changed {
+            *ordered = before;
+            return Err(format!("the log does not take '{filter}': {error}"));
+        }
+        drop(ordered);
+        let shown = self.shown();
+        // Said at WARN: whoever reads the log must know why it grew or fell silent.
+        tracing::warn!(event = "log.levels_changed", levels = %shown);
+        Ok(shown)
+    }
+
+    fn shown(&self) -> String {
+        let ordered = self.0.ordered.lock();
+        let all = ordered.get(ALL).map_or(self.0.start.as_str(), |level| level.as_str());
+        let others = ordered.iter().filter(|(name, _)| **name != ALL);
+        let others: Vec<String> = others.map(|(name, level)| format!(" {name}={}", level.as_str())).collect();
+        format!("all={all}{}", others.concat())
+    }
+}
+
+/// Every subsystem at once.
+const ALL: &str = "all";
+
+fn parsed(order: &str) -> Result<(&'static str, LogLevel), String> {
+    let (name, level) = order
+        .split_once('=')
+        .ok_or_else(|| format!("'{order}': write SUBSYSTEM=LEVEL, for example delivery=debug"))?;
+    let level = level.parse::<LogLevel>().map_err(|error| format!("'{order}': {error}"))?;
+    let known = SUBSYSTEMS.iter().map(|(name, _)| *name).chain([ALL]).find(|known| *known == name);
+    let subsystem = known.ok_or_else(|| {
+        let names: Vec<&str> = SUBSYSTEMS.iter().map(|(name, _)| *name).collect();
+        format!("'{name}' is no subsystem; write all, {}", names.join(", "))
+    })?;
+    Ok((subsystem, level))
+}
+
+/// The filter that does what was ordered.
+fn directives(start: &str, ordered: &BTreeMap<&'static str, LogLevel>) -> String {
+    let mut filter = ordered.get(ALL).map_or(start, |level| level.as_str()).to_owned();
+    for (name, place) in SUBSYSTEMS {
+        if let Some(level) = ordered.get(name) {
+            let _ = write!(filter, ",{place}={}", level.as_str());
+        }
+    }
+    filter
+}
+
+/// Starts the log of this process, once.
+pub fn start(settings: &LogSettings) -> Result<Log, LoggingError> {
+    let start = std::env::var("MAILSWITCH_LOG").unwrap_or_else(|_| settings.level.as_str().to_owned());
     let format = match std::env::var("MAILSWITCH_LOG_FORMAT") {
-        Ok(word) => Format::from_word(&word).ok_or(LoggingError::Format(word))?,
-        Err(_) => format,
+        Ok(word) => word.parse().map_err(|_| LoggingError::Format(word))?,
+        Err(_) => settings.format,
     };
-    let accepted = EnvFilter::try_new(&filter)
-        .map_err(|error| LoggingError::Filter { filter: filter.clone(), why: error.to_string() })?;
+    let accepted = EnvFilter::try_new(&start)
+        .map_err(|error| LoggingError::Filter { filter: start.clone(), why: error.to_string() })?;
+    let (filter, handle) = reload::Layer::new(accepted);
     let lines = Lines::start().map_err(LoggingError::Thread)?;
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(accepted).with_writer(lines.clone()).with_ansi(false);
+    let layer = printer::layer().with_writer(lines.clone()).with_ansi(false);
+    let log = tracing_subscriber::registry().with(filter);
     match format {
-        Format::Human => builder.event_format(Line).try_init(),
-        Format::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+        LogFormat::Logfmt => log.with(layer.event_format(Line { journald: false })).try_init(),
+        LogFormat::Journald => log.with(layer.event_format(Line { journald: true })).try_init(),
+        LogFormat::Json => log.with(layer.json().flatten_event(true).with_current_span(false)).try_init(),
     }
     .map_err(|_| LoggingError::Twice)?;
     // A panic aborts the process: what was said before it is what one wants to read.
@@ -99,11 +192,15 @@ pub fn start(format: Format, filter: &str) -> Result<Log, LoggingError> {
         last.write_out();
         usual(panic);
     }));
-    Ok(Log(lines))
+    let levels = Levels(Arc::new(Inner { start, ordered: Mutex::default(), filter: handle }));
+    Ok(Log { lines, levels })
 }
 
-/// The human line.
-struct Line;
+/// The line of logfmt.
+struct Line {
+    /// The reader knows the time, and wants the priority.
+    journald: bool,
+}
 
 impl<S, N> FormatEvent<S, N> for Line
 where
@@ -111,13 +208,29 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        SystemTime.format_time(&mut line)?;
-        write!(line, " {}", event.metadata().level())?;
+        let level = *event.metadata().level();
+        if self.journald {
+            write!(line, "<{}>", priority(level))?;
+        } else {
+            SystemTime.format_time(&mut line)?;
+            line.write_char(' ')?;
+        }
+        write!(line, "{level}")?;
         let mut fields = Fields::default();
         event.record(&mut fields);
         // An event of a library has no name: its place stands for it.
         let name = if fields.event.is_empty() { event.metadata().target() } else { &fields.event };
         writeln!(line, " {name}{}", fields.rest)
+    }
+}
+
+/// As syslog numbers them.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
     }
 }
 
@@ -182,10 +295,14 @@ mod tests {
     }
 
     fn written(speak: impl FnOnce()) -> String {
+        printed(Line { journald: false }, speak)
+    }
+
+    fn printed(format: Line, speak: impl FnOnce()) -> String {
         let page = Page::default();
         let kept = page.clone();
         let subscriber =
-            tracing_subscriber::fmt().event_format(Line).with_writer(move || page.clone()).finish();
+            tracing_subscriber::fmt().event_format(format).with_writer(move || page.clone()).finish();
         tracing::subscriber::with_default(subscriber, speak);
         let bytes = kept.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -214,8 +331,26 @@ mod tests {
     }
 
     #[test]
-    fn unknown_words_are_no_format() {
-        assert_eq!(Format::from_word("json"), Some(Format::Json));
-        assert_eq!(Format::from_word("JSON"), None);
+    fn journald_is_told_the_priority_and_not_the_time() {
+        let line = printed(Line { journald: true }, || tracing::error!(event = "a.b", x = 1));
+        assert_eq!(line, "<3>ERROR a.b x=1\n");
+    }
+
+    #[test]
+    fn an_order_names_a_subsystem_and_a_level_or_says_what_to_write() {
+        assert_eq!(parsed("delivery=debug"), Ok(("delivery", LogLevel::Debug)));
+        assert_eq!(parsed("all=warn"), Ok(("all", LogLevel::Warn)));
+        assert!(parsed("delivery").unwrap_err().contains("SUBSYSTEM=LEVEL"));
+        assert!(parsed("mail=debug").unwrap_err().contains("delivery"));
+        assert!(parsed("delivery=loud").unwrap_err().contains("debug"));
+    }
+
+    #[test]
+    fn the_filter_has_every_level_that_was_ordered() {
+        let mut ordered = BTreeMap::new();
+        assert_eq!(directives("info,switch=debug", &ordered), "info,switch=debug");
+        ordered.insert("queue", LogLevel::Trace);
+        ordered.insert(ALL, LogLevel::Warn);
+        assert_eq!(directives("info", &ordered), "warn,queue_store=trace");
     }
 }

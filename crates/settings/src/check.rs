@@ -19,7 +19,8 @@ use smtp::session::SessionConfig;
 
 use self::name::host_name;
 use crate::model::{
-    Launcher, LimitSettings, ListenerSettings, NodeSettings, QueueSettings, Settings, Storage, TableFiles,
+    Launcher, LimitSettings, ListenerSettings, LogSettings, NodeSettings, QueueSettings, Settings, Storage,
+    TableFiles,
     TlsFiles, TlsMode,
 };
 use crate::reader::{At, Reader};
@@ -58,6 +59,10 @@ pub(crate) fn settings<'a>(
     }
     let retry = retry(read, &top.key("retry"));
     let launcher = launcher(read, &top.key("launcher"));
+    let log = LogSettings {
+        format: read.parsed(&top.key("log").key("format"), str::parse).unwrap_or_default(),
+        level: read.parsed(&top.key("log").key("level"), str::parse).unwrap_or_default(),
+    };
     Some(Settings {
         cluster: cluster?,
         node: node?,
@@ -74,6 +79,7 @@ pub(crate) fn settings<'a>(
         tables: routing::Tables::default(),
         limits: limits?,
         retry,
+        log,
         launcher,
         drill_key: None,
         hash,

@@ -507,6 +507,18 @@ pub(crate) const KEYS: &[Key] = &[
         "A message that is still queued after so long bounces (RFC 5321 4.5.4.1).",
     ),
     key(
+        "log.format",
+        "`logfmt`, `json` or `journald`",
+        Is("logfmt"),
+        "How a line of the log looks, on standard error. `journald`: as `logfmt`, with the priority in front and without the time, which journald knows.",
+    ),
+    key(
+        "log.level",
+        "`error`, `warn`, `info`, `debug` or `trace`",
+        Is("info"),
+        "What is logged. `switchctl log set` changes it for a part of a running program.",
+    ),
+    key(
         "launcher",
         "`exec` or `systemd`",
         Is("exec"),

@@ -25,7 +25,8 @@ pub use fault::Fault;
 
 pub use model::{
     AuthSettings, ClusterSettings, DnsSettings, Launcher, LimitSettings, ListenerKind, ListenerSettings,
-    NodeSettings, PeerSettings, QueueSettings, Settings, Storage, TableFiles, TlsFiles, TlsMode,
+    LogFormat, LogLevel, LogSettings, NodeSettings, PeerSettings, QueueSettings, Settings, Storage, TableFiles,
+    TlsFiles, TlsMode,
 };
 pub use source::{Environment, Source};
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use cluster::Timers;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// When a deferred recipient is tried again, and for how long.
     pub retry: RetryPolicy,
+    /// What the log says, and how.
+    pub log: LogSettings,
     /// How a secondary is started.
     pub launcher: Launcher,
     /// Seals the addresses of probe mail in drills. Not written in the configuration: made from the cluster's key.
@@ -236,4 +239,81 @@ pub enum Launcher {
     Exec,
     /// As a unit of systemd.
     Systemd,
+}
+
+/// The log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogSettings {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// What is logged.
+    pub level: LogLevel,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people and `grep`.
+    #[default]
+    Logfmt,
+    /// One JSON object a line.
+    Json,
+    /// As logfmt, for a service manager that knows the time and wants the priority.
+    Journald,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word {
+            // The second is how it was called first.
+            "logfmt" | "human" => Ok(Self::Logfmt),
+            "json" => Ok(Self::Json),
+            "journald" => Ok(Self::Journald),
+            other => Err(format!("'{other}' is no format of the log; write logfmt, json or journald")),
+        }
+    }
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogLevel {
+    /// Somebody must look.
+    Error,
+    /// Somebody should know.
+    Warn,
+    /// What is done.
+    #[default]
+    Info,
+    /// How it is done.
+    Debug,
+    /// Every step.
+    Trace,
+}
+
+impl LogLevel {
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        let all = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+        let found = all.into_iter().find(|level| level.as_str() == word);
+        found.ok_or_else(|| {
+            format!("'{word}' is no level of the log; write error, warn, info, debug or trace")
+        })
+    }
 }

@@ -15,7 +15,7 @@ use crate::command::{Context, Failure, Outcome, misfit, say};
 use crate::exit::Exit;
 use crate::filter::{self, Filter, Term};
 use crate::output::Format;
-use crate::{bench, cluster, config, demo, drill, ha, ledger, operate, queue, route, status, trace, user};
+use crate::{bench, cluster, config, demo, drill, ha, ledger, log, operate, queue, route, status, trace, user};
 
 /// What the help of every verb on messages ends with.
 const VERB_HELP: &str = "\
@@ -72,6 +72,9 @@ enum Noun {
     /// Where an address goes.
     #[command(subcommand)]
     Route(Route),
+    /// What the programs of this node log.
+    #[command(subcommand)]
+    Log(Log),
     /// The configuration.
     #[command(subcommand)]
     Config(Config),
@@ -169,6 +172,21 @@ enum Drill {
     },
     /// End the drill that hits this node before its time.
     End,
+}
+
+#[derive(Debug, Subcommand)]
+enum Log {
+    /// The levels that hold.
+    Show,
+    /// Change the level of a part of the programs that run: delivery=debug, all=info. A restart forgets it.
+    ///
+    /// The parts are control, delivery, heartbeat, intake, launch, observe, queue, takeover and tls; the levels are error,
+    /// warn, info, debug and trace.
+    Set {
+        /// What, and how much.
+        #[arg(value_name = "SUBSYSTEM=LEVEL")]
+        order: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -391,6 +409,8 @@ fn run(cli: &Cli) -> Outcome {
         Noun::Config(Config::Schema) => config::schema(),
         Noun::Status { check } => status::run(&context()?, *check),
         Noun::Ha(Ha::Drill(verb)) => run_drill(cli, verb),
+        Noun::Log(Log::Show) => log::run(&context()?, ""),
+        Noun::Log(Log::Set { order }) => log::run(&context()?, order),
         Noun::Ha(verb) => run_ha(&context()?, verb),
         Noun::Cluster(Cluster::Members) => cluster::members(&context()?),
         Noun::Cluster(Cluster::Keygen) => cluster::keygen(&context()?),

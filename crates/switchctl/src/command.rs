@@ -171,6 +171,20 @@ impl Context {
         Ok(runtime()?.block_on(control::ask(&socket, request, ANSWER_WITHIN))?)
     }
 
+    /// Asks the program that listens at `socket`; `None` if none does.
+    pub(crate) fn ask_if_running<R: control::Request>(
+        &self,
+        socket: &Path,
+        request: R,
+    ) -> Result<Option<R::Answer>, Failure> {
+        self.is_here()?;
+        match runtime()?.block_on(control::ask(socket, request, ANSWER_WITHIN)) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(CallError::NotRunning { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Asks the switch of `queue` on this node.
     pub(crate) fn ask_switch(
         &self,

@@ -27,6 +27,7 @@ mod exit;
 mod filter;
 mod ha;
 mod ledger;
+mod log;
 mod operate;
 mod output;
 mod queue;

@@ -468,6 +468,7 @@ async fn orders_go_to_heartbeatd_and_its_word_becomes_the_exit_code() {
             | heartbeatd::Request::Resume
             | heartbeatd::Request::Drill(_)
             | heartbeatd::Request::DrillEnd
+            | heartbeatd::Request::Log { .. }
             | heartbeatd::Request::History { .. } => Ok(heartbeatd::Answer::Done { message: "begun".into() }),
         }
     }));

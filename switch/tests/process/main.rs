@@ -9,6 +9,7 @@ mod defence;
 mod front;
 mod lifecycle;
 mod lmtp;
+mod log;
 mod maildrop;
 mod memory;
 mod metrics;
