@@ -18,6 +18,15 @@ impl Node {
     /// Answers one question, or carries one order out.
     pub(crate) async fn answer(&mut self, ask: Ask) {
         let answer = match ask.request {
+            Request::AlertTest => {
+                let channels = self.channels.clone();
+                // The loop does not wait for it.
+                tokio::spawn(async move {
+                    let answer = channels.test().await.map(done).map_err(Fault::failed);
+                    drop(ask.reply.send(answer));
+                });
+                return;
+            }
             Request::Status => Ok(Answer::Status(Box::new(self.status()))),
             Request::Takeover { queue, reason } => self.takeover(&queue, &reason),
             Request::Handback { node } => self.hand_back(node),

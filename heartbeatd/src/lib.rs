@@ -12,6 +12,7 @@
 //! | `own` | the own primary, asked |
 //! | `records` | decisions with their evidence |
 //! | `admin`, `agent` | the control socket, and HAProxy's agent-check |
+//! | `alerts` | what people are told without asking |
 //! | `monitor`, `metrics` | HTTP for monitorings, and what they are told |
 //! | `plan` | what is needed of the configuration |
 //!
@@ -19,6 +20,7 @@
 
 mod admin;
 mod agent;
+mod alerts;
 mod answer;
 mod cli;
 mod drill;

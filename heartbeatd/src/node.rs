@@ -15,8 +15,10 @@ use cluster::takeover::{
 use daemon_kit::SystemClock;
 use daemon_kit::logging::Levels;
 use mail_model::{Clock, LeaseState, Moment, NodeId, QueueId, Role, WallTime};
+use settings::Settings;
 use tokio::sync::{mpsc, watch};
 
+use crate::alerts::{Alerts, Channels, conditions};
 use crate::drill::{Drills, Hit};
 use crate::launch::{Children, Ended, Task};
 use crate::link::{Link, Report};
@@ -52,6 +54,9 @@ pub(crate) struct Node {
     pub(crate) queues: BTreeMap<QueueId, Watched>,
     pub(crate) pause: Option<(Moment, WallTime)>,
     pub(crate) draining: bool,
+    /// What is wrong, and who is told.
+    pub(crate) alerts: Alerts,
+    pub(crate) channels: Channels,
     /// The levels of the log.
     pub(crate) levels: Levels,
     /// What was decided so far.
@@ -77,10 +82,11 @@ pub(crate) struct Inputs {
 
 impl Node {
     /// Starts the observers and everything else that feeds the loop.
-    pub(crate) fn start(plan: Plan, levels: Levels) -> Result<(Self, Inputs)> {
+    pub(crate) fn start(plan: Plan, settings: &Settings, levels: Levels) -> Result<(Self, Inputs)> {
         let plan = Arc::new(plan);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (now, wall) = (clock.now(), clock.wall());
+        let channels = Channels::start(settings, Arc::clone(&clock))?;
         let records = Records::open(&plan.state_dir, &plan.me)?;
         let until = records.paused_until().filter(|until| *until > wall);
         let link = Link::start(&plan)?;
@@ -119,6 +125,8 @@ impl Node {
             pause: until.map(|until| (now + until.since(wall), until)),
             draining: false,
             counts: Counts::default(),
+            alerts: Alerts::new(settings.alerts.after, settings.alerts.repeat),
+            channels,
             levels,
             incarnation: wall.0,
             own: OwnWatch::default(),
@@ -213,6 +221,17 @@ impl Node {
         }
         if let Some(link) = &self.link {
             link.say(self.heartbeat(now));
+        }
+    }
+
+    /// Tells people what began or ended to be wrong.
+    pub(crate) fn look_for_alerts(&mut self) {
+        if self.draining {
+            return;
+        }
+        let conditions = conditions(&self.status(), &self.own_switch.borrow());
+        for notice in self.alerts.step(self.clock.now(), conditions) {
+            self.channels.tell(&notice);
         }
     }
 

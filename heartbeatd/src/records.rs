@@ -184,7 +184,8 @@ fn append(file: &mut File, path: &Path, line: &[u8]) -> std::io::Result<()> {
     file.sync_data()
 }
 
-fn rfc3339(wall: WallTime) -> String {
+/// As RFC 3339 writes it.
+pub(crate) fn rfc3339(wall: WallTime) -> String {
     let ms = i64::try_from(wall.0).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(ms).map(|time| time.to_string()).unwrap_or_default()
 }

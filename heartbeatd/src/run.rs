@@ -19,6 +19,8 @@ use crate::{admin, agent, monitor};
 const TICK: Duration = Duration::from_millis(50);
 /// How often systemd hears how things stand.
 const STATUS_EVERY: Duration = Duration::from_secs(2);
+/// How often is looked for what people should be told.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How much longer than the grace of their deliveries children get to end in order.
 const END_MARGIN: Duration = Duration::from_secs(3);
 
@@ -29,7 +31,7 @@ pub(crate) async fn run(config: &Path, settings: &Settings, levels: Levels) -> R
     let plan = Plan::new(config, settings)?;
     let mut asks = admin::serve(&plan.state_dir)?;
     let agent = plan.agent;
-    let (mut node, mut inputs) = Node::start(plan, levels)?;
+    let (mut node, mut inputs) = Node::start(plan, settings, levels)?;
     if let Some(address) = agent {
         agent::serve(address, node.own_switch.clone()).await?;
     }
@@ -45,6 +47,8 @@ pub(crate) async fn run(config: &Path, settings: &Settings, levels: Levels) -> R
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut watchdog = Watchdog::new();
+    let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut statuses = interval(STATUS_EVERY);
     statuses.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
@@ -60,6 +64,7 @@ pub(crate) async fn run(config: &Path, settings: &Settings, levels: Levels) -> R
             },
             ask = asks.recv() => if let Some(ask) = ask { node.answer(ask).await },
             Some(ask) = asked.recv() => ask.answer(&node),
+            _ = looks.tick() => node.look_for_alerts(),
             _ = statuses.tick() => notify::status(&node.protection(&node.view().peers)),
             () = work(&mut node, &mut inputs, &mut ticks) => watchdog.feed(node.clock.now()),
         }

@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+#[path = "process/alerts.rs"]
+mod alerts;
 mod common;
 mod launcher;
 #[path = "process/monitor.rs"]
@@ -26,7 +28,7 @@ fn node(name: &str) -> NodeId {
     NodeId::new(name).unwrap()
 }
 
-fn code(result: Result<Answer, CallError>) -> Option<Code> {
+pub(crate) fn code(result: Result<Answer, CallError>) -> Option<Code> {
     match result {
         Err(CallError::Fault(fault)) => Some(fault.code),
         _ => None,

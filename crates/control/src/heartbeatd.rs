@@ -39,6 +39,8 @@ pub enum Request {
     Drill(DrillOrder),
     /// End the drill that hits this node before its time. Answer: [`Answer::Done`].
     DrillEnd,
+    /// Try every channel of alerts. Answer: [`Answer::Done`] with what came of each, or `failed` with the same.
+    AlertTest,
     /// Change the levels of its log. Answer: [`Answer::Done`] with the levels that hold then.
     Log {
         /// `SUBSYSTEM=LEVEL`; empty to only ask.

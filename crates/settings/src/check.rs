@@ -1,5 +1,6 @@
 //! From the tree to [`Settings`]: types, bounds, and the rules between keys.
 
+mod alerts;
 mod auth;
 mod clients;
 mod cluster;
@@ -59,6 +60,7 @@ pub(crate) fn settings<'a>(
     }
     let retry = retry(read, &top.key("retry"));
     let launcher = launcher(read, &top.key("launcher"));
+    let alerts = alerts::alerts(read, &top.key("alerts"));
     let log = LogSettings {
         format: read.parsed(&top.key("log").key("format"), str::parse).unwrap_or_default(),
         level: read.parsed(&top.key("log").key("level"), str::parse).unwrap_or_default(),
@@ -79,6 +81,7 @@ pub(crate) fn settings<'a>(
         tables: routing::Tables::default(),
         limits: limits?,
         retry,
+        alerts,
         log,
         launcher,
         drill_key: None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cluster::Timers;
 use ipnet::IpNet;
-use mail_model::{Domain, NodeId};
+use mail_model::{Domain, Mailbox, NodeId};
 use policy::limits::ClientLimits;
 use routing::mx::{AddressOrder, Own};
 use routing::{DrillKey, RelayPolicy, Routes, Tables};
@@ -49,6 +49,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// When a deferred recipient is tried again, and for how long.
     pub retry: RetryPolicy,
+    /// Who is told when something is wrong.
+    pub alerts: AlertSettings,
     /// What the log says, and how.
     pub log: LogSettings,
     /// How a secondary is started.
@@ -316,4 +318,39 @@ impl FromStr for LogLevel {
             format!("'{word}' is no level of the log; write error, warn, info, debug or trace")
         })
     }
+}
+
+/// Who is told when something is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertSettings {
+    /// What must last so long before it is told.
+    pub after: Duration,
+    /// What stays is told again after so long.
+    pub repeat: Duration,
+    /// A program elsewhere.
+    pub webhook: Option<WebhookSettings>,
+    /// People.
+    pub mail: Option<AlertMailSettings>,
+    /// A program here and its arguments; empty for none.
+    pub command: Vec<String>,
+}
+
+/// Where alerts are posted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookSettings {
+    /// `http://` or `https://`.
+    pub url: String,
+    /// What posts are signed with.
+    pub secret_file: Option<PathBuf>,
+}
+
+/// Who gets alerts by mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertMailSettings {
+    /// At least one.
+    pub to: Vec<Mailbox>,
+    /// The sender, if not made of the node's host name.
+    pub from: Option<Mailbox>,
+    /// Listeners that take it; empty for this node's first.
+    pub through: Vec<SocketAddr>,
 }

@@ -72,6 +72,9 @@ enum Noun {
     /// Where an address goes.
     #[command(subcommand)]
     Route(Route),
+    /// Who is told when something is wrong.
+    #[command(subcommand)]
+    Alert(Alert),
     /// What the programs of this node log.
     #[command(subcommand)]
     Log(Log),
@@ -172,6 +175,12 @@ enum Drill {
     },
     /// End the drill that hits this node before its time.
     End,
+}
+
+#[derive(Debug, Subcommand)]
+enum Alert {
+    /// Tell everybody that alerts.webhook, alerts.mail and alerts.command name that this is a test, and say what came of it.
+    Test,
 }
 
 #[derive(Debug, Subcommand)]
@@ -409,6 +418,7 @@ fn run(cli: &Cli) -> Outcome {
         Noun::Config(Config::Schema) => config::schema(),
         Noun::Status { check } => status::run(&context()?, *check),
         Noun::Ha(Ha::Drill(verb)) => run_drill(cli, verb),
+        Noun::Alert(Alert::Test) => ha::alert_test(&context()?),
         Noun::Log(Log::Show) => log::run(&context()?, ""),
         Noun::Log(Log::Set { order }) => log::run(&context()?, order),
         Noun::Ha(verb) => run_ha(&context()?, verb),

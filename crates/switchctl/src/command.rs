@@ -166,9 +166,18 @@ impl Context {
         &self,
         request: control::heartbeatd::Request,
     ) -> Result<control::heartbeatd::Answer, Failure> {
+        self.ask_heartbeatd_within(request, ANSWER_WITHIN)
+    }
+
+    /// The same with a longer or shorter patience.
+    pub(crate) fn ask_heartbeatd_within(
+        &self,
+        request: control::heartbeatd::Request,
+        within: Duration,
+    ) -> Result<control::heartbeatd::Answer, Failure> {
         self.is_here()?;
         let socket = control::paths::heartbeatd(&self.settings.node.state_dir);
-        Ok(runtime()?.block_on(control::ask(&socket, request, ANSWER_WITHIN))?)
+        Ok(runtime()?.block_on(control::ask(&socket, request, within))?)
     }
 
     /// Asks the program that listens at `socket`; `None` if none does.

@@ -10,6 +10,9 @@ use crate::command::{Context, Outcome, misfit, say};
 use crate::exit::Exit;
 use crate::output::{Format, plain};
 
+/// Three channels, one after the other, each with its own limit.
+const ALERT_TEST_WITHIN: Duration = Duration::from_secs(70);
+
 /// Takes a queue over to this node.
 pub(crate) fn takeover(context: &Context, node: &NodeId, reason: &str) -> Outcome {
     context.known(node)?;
@@ -31,6 +34,16 @@ pub(crate) fn pause(context: &Context, span: Duration, reason: &str) -> Outcome 
 /// Ends a pause.
 pub(crate) fn resume(context: &Context) -> Outcome {
     order(context, Request::Resume)
+}
+
+/// Tries the channels of alerts.
+pub(crate) fn alert_test(context: &Context) -> Outcome {
+    let request = Request::AlertTest;
+    let Answer::Done { message } = context.ask_heartbeatd_within(request, ALERT_TEST_WITHIN)? else {
+        return Err(misfit());
+    };
+    say(message)?;
+    Ok(Exit::Ok)
 }
 
 /// The decisions about one queue.

@@ -25,9 +25,12 @@ fn serve(site: &Site) -> Orders {
                 told.lock().unwrap().push((verb, ids, reason));
                 Ok(Answer::Operated(Operated { messages: count, recipients: count, absent: 0 }))
             }
-            Request::Status | Request::Ready | Request::Log { .. } | Request::Metrics | Request::Reload | Request::Drain { .. } => {
-                Err(Fault::failed("not asked for"))
-            }
+            Request::Status
+            | Request::Ready
+            | Request::Log { .. }
+            | Request::Metrics
+            | Request::Reload
+            | Request::Drain { .. } => Err(Fault::failed("not asked for")),
         };
         async move { answer }
     }));
