@@ -21,8 +21,7 @@ use smtp::session::SessionConfig;
 use self::name::host_name;
 use crate::model::{
     Launcher, LimitSettings, ListenerSettings, LogSettings, NodeSettings, QueueSettings, Settings, Storage,
-    TableFiles,
-    TlsFiles, TlsMode,
+    TableFiles, TlsFiles, TlsMode,
 };
 use crate::reader::{At, Reader};
 use crate::source::Environment;

@@ -25,8 +25,8 @@ pub use fault::Fault;
 
 pub use model::{
     AlertMailSettings, AlertSettings, AuthSettings, ClusterSettings, DnsSettings, Launcher, LimitSettings,
-    ListenerKind, ListenerSettings, LogFormat, LogLevel, LogSettings, NodeSettings, PeerSettings, QueueSettings,
-    Settings, Storage, TableFiles, TlsFiles, TlsMode, WebhookSettings,
+    ListenerKind, ListenerSettings, LogFormat, LogLevel, LogSettings, NodeSettings, PeerSettings,
+    QueueSettings, Settings, Storage, TableFiles, TlsFiles, TlsMode, WebhookSettings,
 };
 pub use source::{Environment, Source};
 

@@ -15,7 +15,9 @@ use crate::command::{Context, Failure, Outcome, misfit, say};
 use crate::exit::Exit;
 use crate::filter::{self, Filter, Term};
 use crate::output::Format;
-use crate::{bench, cluster, config, demo, drill, ha, ledger, log, operate, queue, route, status, trace, user};
+use crate::{
+    bench, cluster, config, demo, drill, ha, ledger, log, operate, queue, route, status, trace, user,
+};
 
 /// What the help of every verb on messages ends with.
 const VERB_HELP: &str = "\
