@@ -5,10 +5,9 @@
 //!
 //! Never hits a node that holds a queue of another, or that is being stopped.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use cluster::drill::{Drill, DrillAct, DrillOrder, DrillWord, FAULT_MAX};
+use cluster::drill::{Drill, DrillAct, DrillOrder, FAULT_MAX};
 use cluster::observe::LeaseView;
 use control::heartbeatd::Answer;
 use control::switch::{Answer as Said, Request as Ask};
@@ -16,8 +15,8 @@ use control::{Code, Fault};
 use mail_model::{LeaseState, Moment, QueueId};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::sync::mpsc;
 
+use crate::drills::Hit;
 use crate::launch::Task;
 use crate::link::Link;
 use crate::node::{Node, Watched};
@@ -29,62 +28,6 @@ const SAID_FOR: Duration = Duration::from_secs(5);
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);
 /// Drills that are remembered, so that none happens twice.
 const KNOWN_MAX: usize = 256;
-
-/// The process of the own switch, found for a drill.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Hit {
-    drill: u64,
-    pid: Option<u32>,
-}
-
-/// The drills of this node: one that it orders, one that hits it.
-#[derive(Debug)]
-pub(crate) struct Drills {
-    ordered: Option<(DrillOrder, Moment)>,
-    on_me: Option<Drill>,
-    pid: Option<u32>,
-    known: VecDeque<u64>,
-    hits: mpsc::UnboundedSender<Hit>,
-}
-
-impl Drills {
-    /// None yet. What the own switch says of its process arrives at `hits`.
-    pub(crate) fn new(hits: mpsc::UnboundedSender<Hit>) -> Self {
-        Self { ordered: None, on_me: None, pid: None, known: VecDeque::new(), hits }
-    }
-
-    /// True while this node plays dead.
-    pub(crate) fn is_silent(&self) -> bool {
-        self.on_me.as_ref().is_some_and(Drill::is_silent)
-    }
-
-    /// True while the own switch must not be started.
-    pub(crate) fn keeps_down(&self) -> bool {
-        self.on_me.as_ref().is_some_and(Drill::keeps_down)
-    }
-
-    /// True while one hits this node, or will at once.
-    pub(crate) fn is_open(&self) -> bool {
-        self.on_me.as_ref().is_some_and(Drill::is_open)
-    }
-
-    /// What is ordered now.
-    pub(crate) fn order(&self, now: Moment) -> Option<DrillOrder> {
-        self.ordered.as_ref().filter(|(_, until)| now < *until).map(|(order, _)| order.clone())
-    }
-
-    /// What this node says of a drill on itself.
-    pub(crate) fn word(&self, now: Moment) -> Option<DrillWord> {
-        self.on_me.as_ref().map(|drill| drill.word(now))
-    }
-
-    /// The own switch said which process it is.
-    pub(crate) fn found(&mut self, hit: Hit) {
-        if self.on_me.as_ref().is_some_and(|drill| drill.order().id == hit.drill) {
-            self.pid = hit.pid;
-        }
-    }
-}
 
 impl Node {
     /// Says an order to a peer.

@@ -9,6 +9,7 @@
 //! | `observe` | leases, and the probe of the storage |
 //! | `launch`, `units` | the switches this program starts, as children or as units of systemd |
 //! | `drill` | faults that a peer orders, to see what comes of them |
+//! | `drills` | which they are now |
 //! | `own` | the own primary, asked |
 //! | `records` | decisions with their evidence |
 //! | `admin`, `agent` | the control socket, and HAProxy's agent-check |
@@ -24,6 +25,7 @@ mod alerts;
 mod answer;
 mod cli;
 mod drill;
+mod drills;
 mod launch;
 mod link;
 mod metrics;

@@ -19,7 +19,7 @@ use settings::Settings;
 use tokio::sync::{mpsc, watch};
 
 use crate::alerts::{Alerts, Channels, conditions};
-use crate::drill::{Drills, Hit};
+use crate::drills::{Drills, Hit};
 use crate::launch::{Children, Ended, Task};
 use crate::link::{Link, Report};
 use crate::metrics::Counts;

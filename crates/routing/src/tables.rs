@@ -211,7 +211,7 @@ pub fn read_routes(text: &str) -> Result<Vec<(usize, Route)>, Vec<LineFault>> {
             None => (line.value.as_str(), None),
         };
         let target: Target =
-            target.parse().map_err(|error: crate::TargetError| line.fault(error.to_string()))?;
+            target.parse().map_err(|error: crate::target::TargetError| line.fault(error.to_string()))?;
         if tls.as_ref().is_some_and(TlsPolicy::is_published) {
             // They rest on settings that are checked beside them.
             return Err(

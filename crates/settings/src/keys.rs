@@ -3,8 +3,6 @@
 
 mod table;
 
-use crate::tree::{Node, Value};
-
 pub(crate) use self::table::{KEYS, Key, Unset};
 
 /// What stands at `path`, with `[]` for items: a value, or what leads further.

@@ -2,6 +2,7 @@
 //!
 //! | module | noun |
 //! |---|---|
+//! | `options` | what is asked for |
 //! | `plan` | who is hit and how, and why it would be unsafe now |
 //! | `stage` | probe mail, the sink it goes to, the eye on the leases |
 //! | `course` | the course of one drill |
@@ -13,48 +14,25 @@
 //! drill alone, wherever it lies: see `routing::drill_address`. What counts is seen by the client and the sink.
 
 mod course;
+mod options;
 mod page;
 mod plan;
 mod report;
 mod shelf;
 mod stage;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use cluster::drill::DrillFault;
 use control::heartbeatd::Request;
 use daemon_kit::SystemClock;
-use mail_model::NodeId;
 
 use crate::command::{Context, Failure, Outcome, misfit, say};
 use crate::demo::screen::Screen;
 use crate::exit::Exit;
 use crate::output::Format;
 
-pub(crate) use shelf::last;
-
-/// What is asked for.
-#[derive(Debug, Clone)]
-pub(crate) struct Options {
-    /// What happens.
-    pub(crate) fault: DrillFault,
-    /// To whom.
-    pub(crate) node: NodeId,
-    /// From the fault to the first delivery out of the node's queue.
-    pub(crate) slo: Duration,
-    /// How long the fault lasts; two windows and a few seconds if not said.
-    pub(crate) span: Option<Duration>,
-    /// Probe messages a second.
-    pub(crate) rate: u32,
-    /// Where probe mail is sent; all nodes' listeners if not said.
-    pub(crate) through: Option<SocketAddr>,
-    /// Where the sink listens; the address of this node's listener if not said.
-    pub(crate) sink: Option<SocketAddr>,
-    /// Only say whether it could be done.
-    pub(crate) dry_run: bool,
-}
+pub(crate) use self::options::Options;
+pub(crate) use self::shelf::last;
 
 /// Runs a drill to its end. Ends with 6 if it did not pass, with 4 if it would be unsafe.
 pub(crate) fn run(context: &Context, options: &Options) -> Outcome {

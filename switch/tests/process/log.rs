@@ -12,7 +12,7 @@ async fn order(site: &Site, order: &str) -> String {
     match site.ask(Request::Log { order: order.to_owned() }).await {
         Ok(Answer::Done { message }) => message,
         Err(CallError::Fault(fault)) if fault.code == Code::Invalid => fault.message,
-        other => panic!("{other:?}"),
+        other => unreachable!("{other:?}"),
     }
 }
 

@@ -25,7 +25,9 @@ async fn handle(request: Request) -> Result<Answer, Fault> {
         | Request::Handback { .. }
         | Request::Pause { .. }
         | Request::Drill(_)
-        | Request::DrillEnd) => Err(Fault::refused_unsafe(format!("{other:?}"))),
+        | Request::DrillEnd
+        | Request::AlertTest
+        | Request::Log { .. }) => Err(Fault::refused_unsafe(format!("{other:?}"))),
     }
 }
 

@@ -9,7 +9,7 @@ use policy::limits::{ClientLimits, PerMinute};
 use routing::RelayPolicy;
 use smtp::session::{EarlyTalk, Pipelining, SessionConfig};
 
-use super::networks;
+use super::networks::networks;
 use crate::model::{ClusterSettings, LimitSettings};
 use crate::reader::{At, Reader};
 

@@ -19,7 +19,7 @@ use rig::{Balance, Probe};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Options;
+use super::options::Options;
 use super::plan::Plan;
 use super::report::{Events, Found, Phases, Report, When};
 use super::stage::{Stage, in_doubt};

@@ -10,7 +10,7 @@ use cluster::drill::DrillStage;
 use control::heartbeatd::{HeartbeatdStatus, PeerStatus};
 use mail_model::{NodeId, QueueId, Role};
 
-use super::Options;
+use super::options::Options;
 use crate::demo::leases::History;
 
 /// What a fault lasts beyond two windows: time for the takeover and the drain.

@@ -5,7 +5,7 @@ use rig::{Balance, Delivery, Probe};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Options;
+use super::options::Options;
 use super::plan::Plan;
 
 /// Two points of the chart are so far apart, in milliseconds.

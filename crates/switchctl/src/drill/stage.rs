@@ -11,7 +11,7 @@ use rig::{
     Stage as At,
 };
 
-use super::Options;
+use super::options::Options;
 use super::plan::Plan;
 use crate::command::{Context, Failure};
 use crate::demo::books::is_of;
