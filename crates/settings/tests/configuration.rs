@@ -167,7 +167,7 @@ fn tls_that_could_not_be_meant_is_refused() {
         /etc/m.yaml:3:51: listeners[0].tls_mode: TLS at once needs a certificate; add 'tls: { cert: …, key: … }' to this listener
         /etc/m.yaml:3:99: listeners[1].tls_mode: 'now' is no mode of TLS; write starttls or implicit
         /etc/m.yaml:4:78: routes[0].tls_roots: certificates are not looked at with 'tls: encrypt'; write 'tls: verify', or remove this
-        /etc/m.yaml:4:122: routes[1].tls: 'always' is no TLS policy; write none, may, encrypt or verify"]],
+        /etc/m.yaml:4:122: routes[1].tls: 'always' is no TLS policy; write none, may, encrypt, verify, dane or mta-sts"]],
     );
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rig::Dialogue;
 
-use crate::site::{Config, PATIENCE, Site, clock, say};
+use crate::site::{Config, PATIENCE, Site, clock, say, until};
 
 const LIMITED: &str =
     "tarpit: 0s\n  per_minute: { messages: 3, recipients: 5, commands: 60, errors: 6, connections: 30 }";
@@ -38,7 +38,7 @@ async fn messages_and_recipients_beyond_the_bound_are_put_off_also_over_several_
     say(&mut client, "RSET").await;
     let reply = say(&mut client, "MAIL FROM:<a@client.test>").await;
     assert_eq!((reply.code, &reply.text()[..5]), (450, "4.7.1"), "{reply:?}");
-    assert!(switch.log().contains("limits.exceeded"));
+    until("it is in the log", || switch.log().contains("limits.exceeded")).await;
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn a_greeting_that_waits_catches_who_does_not() {
     assert_eq!((greeting.code, greeting.text()), (554, "5.5.1 you talked before the greeting"));
     assert!(clock().now().since(began) < Duration::from_secs(2), "it is not kept waiting");
     early.closed().await.unwrap();
-    assert!(switch.log().contains("session.early_talk"));
+    until("it is in the log", || switch.log().contains("session.early_talk")).await;
     let began = clock().now();
     assert_eq!(site.connect().await.1.code, 220);
     assert!(clock().now().since(began) >= Duration::from_millis(1_900), "it waits");
