@@ -82,7 +82,9 @@ pub(crate) async fn play(
     let began = clock.now();
     let stage = Stage::open(context, options, &plan, (id, leases, Arc::clone(&clock)), own)?;
     let events = Events::new(began);
-    let mut drill = Drill { context, options, screen, plan, stage, events, faults: Vec::new(), id };
+    let doubts_before = in_doubt(context)?;
+    let mut drill =
+        Drill { context, options, screen, plan, stage, events, faults: Vec::new(), id, doubts_before };
     drill.warm_up().await?;
     let mut signals = Signals::listen()?;
     let wall = clock.wall();
@@ -116,6 +118,8 @@ struct Drill<'a> {
     events: Events,
     faults: Vec<String>,
     id: u64,
+    /// Recipients in doubt before it began.
+    doubts_before: u64,
 }
 
 impl Drill<'_> {
@@ -336,7 +340,7 @@ impl Drill<'_> {
         }
         let recent = |record: &Value| record.get("at_ms").and_then(Value::as_u64) >= Some(wall.0);
         story.decisions.retain(recent);
-        let Self { context, options, screen, plan, stage, events, mut faults, id } = self;
+        let Self { context, options, screen, plan, stage, events, mut faults, id, doubts_before } = self;
         let Stage { sink, leases, load, run, balancer, .. } = stage;
         load.stop();
         screen.event("probe traffic ends; the queues run empty");
@@ -356,7 +360,7 @@ impl Drill<'_> {
             taker: story.taker,
             decisions: story.decisions,
             balance: Balance::close(&run, &probes, &deliveries),
-            in_doubt: in_doubt(context, sink.address())?,
+            in_doubt: in_doubt(context)?.saturating_sub(doubts_before),
             probes: &probes,
             deliveries: &deliveries,
             events,
