@@ -1,6 +1,6 @@
 //! What is said about keys: the reference page, and one key explained with where it is written.
 
-use crate::keys::{KEYS, Key, Unset};
+use crate::keys::{Key, Unset, keys};
 use crate::locate::{Aim, locate};
 use crate::source::Source;
 use crate::tree::{self, Node, Value};
@@ -74,7 +74,7 @@ pub fn explain(sources: &[Source], wanted: &str) -> Vec<Explained> {
         change: change(key.path),
         written: found.iter().filter(|w| without_numbers(&w.key) == key.path).cloned().collect(),
     };
-    KEYS.iter().filter(|key| is_meant(key.path)).map(explained).collect()
+    keys().filter(|key| is_meant(key.path)).map(explained).collect()
 }
 
 fn top(path: &str) -> &str {
@@ -149,7 +149,7 @@ fn default(unset: Unset, quote: &str) -> String {
 pub fn reference() -> String {
     let mut page = String::from(HEAD);
     let mut section = "";
-    for key in KEYS {
+    for key in keys() {
         let top = key.path.split(['.', '[']).next().unwrap_or_default();
         if top != section {
             section = top;

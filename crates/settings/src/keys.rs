@@ -1,9 +1,19 @@
 //! Every key there is: its form, its default, what it means. The reference page (`explain`), the check for unknown keys and the
 //! suggestions for mistyped ones all come from this table.
+//! It stands in one file for each part of the configuration.
 
-mod table;
+mod cluster;
+mod delivery;
+mod intake;
+mod row;
+mod watching;
 
-pub(crate) use self::table::{KEYS, Key, Unset};
+pub(crate) use self::row::{Key, Unset};
+
+/// Every key, in the order of the reference page.
+pub(crate) fn keys() -> impl Iterator<Item = &'static Key> {
+    [cluster::KEYS, intake::KEYS, delivery::KEYS, watching::KEYS].into_iter().flatten()
+}
 
 /// What stands at `path`, with `[]` for items: a value, or what leads further.
 pub(crate) enum Shape {
@@ -14,7 +24,7 @@ pub(crate) enum Shape {
 }
 
 pub(crate) fn shape(path: &str) -> Shape {
-    for key in KEYS {
+    for key in keys() {
         if path.is_empty() {
             return Shape::Map;
         }
@@ -34,9 +44,9 @@ mod tests {
 
     #[test]
     fn every_key_has_a_place_of_its_own_and_leads_to_nothing_further() {
-        for key in KEYS {
+        for key in keys() {
             assert!(matches!(shape(key.path), Shape::Leaf), "{}", key.path);
-            assert_eq!(KEYS.iter().filter(|other| other.path == key.path).count(), 1, "{}", key.path);
+            assert_eq!(keys().filter(|other| other.path == key.path).count(), 1, "{}", key.path);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is written and fits no key: found, and answered with the key that was meant.
 
-use crate::keys::{KEYS, Shape, shape};
+use crate::keys::{Shape, keys, shape};
 use crate::tree::{Node, Value};
 
 /// Something in the tree that does not fit the table.
@@ -48,7 +48,7 @@ pub(crate) fn misfits<'a>(node: &'a Node, path: &str, found: &mut Vec<Misfit<'a>
 /// The keys that may stand in the map at `path`.
 fn children(path: &str) -> Vec<&'static str> {
     let mut names: Vec<&str> = Vec::new();
-    for key in KEYS {
+    for key in keys() {
         let below = if path.is_empty() {
             Some(key.path)
         } else {
@@ -71,8 +71,7 @@ fn unknown(path: &str, name: &str) -> String {
     {
         return format!("unknown key '{name}'; did you mean '{known}'?");
     }
-    let elsewhere =
-        KEYS.iter().find(|key| key.path.trim_end_matches("[]").rsplit('.').next() == Some(&lower));
+    let elsewhere = keys().find(|key| key.path.trim_end_matches("[]").rsplit('.').next() == Some(&lower));
     match elsewhere {
         Some(key) => format!("unknown key '{name}' here; did you mean '{}'?", key.path),
         None => format!("unknown key '{name}'; remove it, known here: {}", siblings.join(", ")),

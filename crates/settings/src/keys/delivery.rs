@@ -1,0 +1,85 @@
+//! Keys of where mail goes, and when it is tried again.
+
+use super::row::Unset::{Required, Value as Is, Words};
+use super::row::{Key, key};
+
+pub(super) const KEYS: &[Key] = &[
+    key(
+        "routes[].match",
+        "pattern",
+        Required,
+        "`*`, `example.test`, `.example.test`, `user@example.test` or `/expression/`, which is looked for in the address. The most specific wins, wherever it stands: address, expression, domain, longest parent domain, `*`. At least one route is needed.",
+    ),
+    key(
+        "routes[].next_hop",
+        "hosts, `mx`, `lmtp://host:port`, `lmtp:unix:/path`, `discard`, `hold` or `error: STATUS text`",
+        Required,
+        "Where that mail goes: `10.0.0.1, mx.example.test:2525, [2001:db8::1]:25`, tried in this order. Port 25 if none is written. `mx`: to the hosts that DNS names for the recipient's domain (RFC 5321 5.1), best preference first. `lmtp:` is one server that speaks LMTP (RFC 2033). `discard`: it is taken and deleted, and nobody is told. `hold`: it is set aside; when it is released its route is looked up again. `error: 5.1.1 no such user`: it is refused at RCPT, with 4.x.x for now and with 5.x.x for good, and bounces if it is in the queue already.",
+    ),
+    key(
+        "routes[].tls",
+        "`none`, `may`, `encrypt`, `verify`, `dane` or `mta-sts`",
+        Is("may"),
+        "TLS toward the next hop. `may`: with any certificate if STARTTLS is offered and works, else in clear. `encrypt`: with any certificate, or the mail waits. `verify`: with a valid certificate for the host as it is written in `next_hop`, or the mail waits. `none`: never. `dane` and `mta-sts`, with `next_hop: mx`: what the domain itself asks for, by signed DNS (RFC 7672, needs `dns.trust_ad`) or by a policy on its web server (RFC 8461); a domain that asks for nothing is met as with `may`.",
+    ),
+    key(
+        "routes[].tls_roots",
+        "path",
+        Words("the machine's own"),
+        "The certificates that `verify` and `mta-sts` trust, PEM. It is read again on every reload.",
+    ),
+    key(
+        "dns.servers[]",
+        "address, or address:port",
+        Words("those of `/etc/resolv.conf`"),
+        "Who is asked for names, MX hosts and addresses. Answers are kept as long as their records allow; a reload forgets them.",
+    ),
+    key(
+        "dns.timeout",
+        "duration",
+        Is("5s"),
+        "How long one question to one server may take. It is asked twice. 100ms to 30s.",
+    ),
+    key(
+        "dns.trust_ad",
+        "true or false",
+        Is("false"),
+        "The servers validate DNSSEC, and nobody stands between them and this machine: what they mark as authentic (the AD bit) is believed. Right for an own resolver on this machine only.",
+    ),
+    key(
+        "dns.addresses",
+        "`ipv6_first`, `ipv4_first`, `ipv4` or `ipv6`",
+        Is("ipv6_first"),
+        "Which addresses of a host are tried, and which kind first.",
+    ),
+    key(
+        "dns.mx_port",
+        "number",
+        Is("25"),
+        "Where the MX hosts of `next_hop: mx` are spoken to. Another one than 25 is for tests.",
+    ),
+    key(
+        "dns.sts_port",
+        "number",
+        Is("443"),
+        "Where the web servers of MTA-STS policies are asked. Another one than 443 is for tests.",
+    ),
+    key(
+        "dns.own[]",
+        "address or host name",
+        Words("none"),
+        "By what this switch is known in MX records besides `node.hostname` and the addresses it listens at: a balancer's address, the other nodes. Mail is never sent to a host at its own preference or behind it, which would loop.",
+    ),
+    key(
+        "retry.max",
+        "duration",
+        Is("1h"),
+        "The longest wait. `first` <= `max` <= `lifetime`; a default gives way to what is written.",
+    ),
+    key(
+        "retry.lifetime",
+        "duration",
+        Is("5d"),
+        "A message that is still queued after so long bounces (RFC 5321 4.5.4.1).",
+    ),
+];

@@ -1,0 +1,141 @@
+//! `switchctl ha`: who owns which queue, and drills.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Subcommand;
+use cluster::drill::DrillFault;
+use mail_model::NodeId;
+
+use super::common::Common;
+use crate::command::{Context, Failure, Outcome};
+use crate::exit::Exit;
+use crate::{drill, ha, status};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Ha {
+    /// What this node's heartbeatd sees.
+    Status,
+    /// Take the queue of NODE over to this node now. Safe at any instant; a live owner is fenced.
+    Takeover {
+        /// The queue's home node.
+        node: NodeId,
+        /// Why, for the record.
+        #[arg(long, default_value = "ordered by an operator")]
+        reason: String,
+    },
+    /// Give the queue of NODE back to it.
+    Handback {
+        /// The queue's home node.
+        node: NodeId,
+    },
+    /// No takeover by itself for a while.
+    Pause {
+        /// How long: 30s, 10m, 2h.
+        #[arg(long = "for", value_parser = settings::parse_duration, value_name = "D")]
+        span: Duration,
+        /// Why, for the record.
+        #[arg(long)]
+        reason: String,
+    },
+    /// End a pause.
+    Resume,
+    /// Why this node did what it did with the queue of NODE: decisions with their evidence, oldest first.
+    Why {
+        /// The queue's home node.
+        node: NodeId,
+    },
+    /// The latest decisions of this node.
+    History {
+        /// At most so many.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// A real fault on one node of the live cluster, with probe mail and a report.
+    #[command(subcommand)]
+    Drill(Drill),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Drill {
+    /// Let a fault hit the node that --node names, and see what comes of it. Ordered from another node.
+    ///
+    /// kill: its switch gets SIGKILL, its heartbeatd falls silent. stop: the same with SIGTERM. freeze: the switch stands
+    /// still. isolate: its heartbeats are cut, its storage is not, so nobody may take its queue. The fault ends by itself.
+    /// Refused with 4 while anything else is wrong; ends with 6 if the objective is missed, or a probe lost, damaged, or
+    /// delivered twice without a doubt on record.
+    Run {
+        /// kill, stop, freeze or isolate.
+        fault: DrillFault,
+        /// The objective: from the fault to the first delivery out of the node's queue.
+        #[arg(long, value_parser = settings::parse_duration, value_name = "D", default_value = "5s")]
+        slo: Duration,
+        /// How long the fault lasts; two stale windows and 4 s if not said, 2 minutes at most.
+        #[arg(long = "for", value_parser = settings::parse_duration, value_name = "D")]
+        span: Option<Duration>,
+        /// Probe messages a second.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rate: u32,
+        /// Send probe mail to this address, a load balancer for example; to every node's listener if not said.
+        #[arg(long, value_name = "IP:PORT")]
+        through: Option<SocketAddr>,
+        /// Where the sink of probe mail listens, as every node reaches it; beside this node's listener if not said.
+        #[arg(long, value_name = "IP:PORT")]
+        sink: Option<SocketAddr>,
+        /// Only say whether it could be done now.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// The drills that were ordered on this node.
+    List,
+    /// The report of one drill.
+    Report {
+        /// As `drill list` names it.
+        id: String,
+    },
+    /// End the drill that hits this node before its time.
+    End,
+}
+
+/// Carries out a verb.
+pub(super) fn run(common: &Common, verb: &Ha) -> Outcome {
+    let context = || common.context();
+    match verb {
+        Ha::Status => status::cluster(&context()?),
+        Ha::Takeover { node, reason } => ha::takeover(&context()?, node, reason),
+        Ha::Handback { node } => ha::handback(&context()?, node),
+        Ha::Pause { span, reason } => ha::pause(&context()?, *span, reason),
+        Ha::Resume => ha::resume(&context()?),
+        Ha::Why { node } => ha::why(&context()?, node),
+        Ha::History { limit } => ha::history(&context()?, *limit),
+        Ha::Drill(drill) => run_drill(common, drill),
+    }
+}
+
+fn run_drill(common: &Common, verb: &Drill) -> Outcome {
+    // --node names the node that is hit: everything else is about this one.
+    let context = Context::load(&common.config, common.output, None)?;
+    match verb {
+        Drill::Run { fault, slo, span, rate, through, sink, dry_run } => {
+            let node = common
+                .only
+                .clone()
+                .ok_or_else(|| Failure::new(Exit::Usage, "which node is to be hit? Name it: --node NODE"))?;
+            let (fault, rate, through, sink) = (*fault, *rate, *through, *sink);
+            let options = drill::Options {
+                fault,
+                node,
+                slo: *slo,
+                span: *span,
+                rate,
+                through,
+                sink,
+                dry_run: *dry_run,
+            };
+            drill::run(&context, &options)
+        }
+        Drill::List => drill::list(&context),
+        Drill::Report { id } => drill::report(&context, id),
+        Drill::End => drill::end(&context),
+    }
+}

@@ -1,0 +1,131 @@
+//! `switchctl queue`: what waits, and verbs on it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use control::switch::Verb;
+use mail_model::MessageId;
+
+use super::common::Common;
+use crate::command::Outcome;
+use crate::filter::{self, Filter, Term};
+use crate::output::Format;
+use crate::{operate, queue};
+
+/// What the help of every verb on messages ends with.
+const VERB_HELP: &str = "\
+Name messages by ID, or choose them by terms: to:ADDRESS from:ADDRESS (@example.test for all of a domain), age:>1h, \
+state:queued|held|owed, reply~TEXT, node:NODE, size:>1MiB; or say --all.
+
+It acts on every waiting recipient of a message, in queues that a switch of this node owns. What it would touch is shown \
+and must be confirmed, on a terminal or with --yes. Exit codes: 0 all done, 1 nothing done, 2 not confirmed, 3 some queues \
+were not reached, 7 an ID is not in the queue.";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Queue {
+    /// How much waits, by queue; or by destination or sender, and age.
+    #[command(after_help = filter::HELP)]
+    Summary {
+        /// What to count; everything if not said.
+        #[arg(value_name = "ID|TERM")]
+        what: Vec<Term>,
+        /// What a row is about.
+        #[arg(long, value_enum, default_value_t)]
+        by: queue::By,
+    },
+    /// Messages that wait, oldest first.
+    #[command(visible_alias = "search", after_help = filter::HELP)]
+    List {
+        /// Which; every message if not said.
+        #[arg(value_name = "ID|TERM")]
+        what: Vec<Term>,
+    },
+    /// One message: envelope, recipients, what was said.
+    Show {
+        /// Its id, as in the 250 reply.
+        id: MessageId,
+    },
+    /// One message's content, as it will be sent.
+    Cat {
+        /// Its id, as in the 250 reply.
+        id: MessageId,
+    },
+    /// Write messages into a folder: ID.eml and, with the envelope, ID.json. They stay in the queue.
+    #[command(after_help = filter::HELP)]
+    Export {
+        /// The folder; it is made.
+        folder: PathBuf,
+        /// Which; every message if not said.
+        #[arg(value_name = "ID|TERM")]
+        what: Vec<Term>,
+    },
+    /// Take every NAME.eml of a folder into this node's queue, by way of its maildrop. NAME.json says the envelope; without one
+    /// the header does.
+    Import {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Read every byte of a queue and say what is not as it was written. Touches nothing.
+    Fsck {
+        /// A queue's directory; all queues of the configuration if not said.
+        dir: Option<PathBuf>,
+    },
+    /// Who owns each queue.
+    Owner,
+    /// Set messages aside: they are not tried until they are released. An attempt that runs is finished.
+    #[command(after_help = VERB_HELP)]
+    Hold(Order),
+    /// Try held messages again, at once.
+    #[command(after_help = VERB_HELP)]
+    Release(Order),
+    /// Try messages at once, whatever their time and whatever is known of their next hop.
+    #[command(after_help = VERB_HELP)]
+    Retry(Order),
+    /// Give messages up: their senders are told that they could not be delivered. An attempt that runs is finished.
+    #[command(after_help = VERB_HELP)]
+    Bounce(Order),
+    /// Take messages out of the queue for good, with every recipient that waits. Nobody is told.
+    #[command(after_help = VERB_HELP)]
+    Delete {
+        #[command(flatten)]
+        choice: operate::Choice,
+        /// Why, for the record.
+        #[arg(long, value_parser = operate::reason)]
+        reason: String,
+    },
+}
+
+/// What a verb is about, and why.
+#[derive(Debug, Args)]
+pub(super) struct Order {
+    #[command(flatten)]
+    choice: operate::Choice,
+    /// Why, for the record.
+    #[arg(long, value_parser = operate::reason, default_value = "ordered by an operator")]
+    reason: String,
+}
+
+pub(super) fn run(common: &Common, verb: &Queue) -> Outcome {
+    if let Queue::Fsck { dir: Some(dir) } = verb {
+        return queue::fsck_dir(common.output, dir);
+    }
+    let context = &common.context()?;
+    match verb {
+        Queue::Summary { what, by } => queue::summary(context, Filter::new(what), *by),
+        Queue::List { what } if context.format == Format::PostqueueJson => {
+            queue::postqueue_json(context, Filter::new(what))
+        }
+        Queue::List { what } => queue::list(context, Filter::new(what)),
+        Queue::Export { folder, what } => queue::export(context, folder, Filter::new(what)),
+        Queue::Import { folder } => queue::import(context, folder),
+        Queue::Show { id } => queue::show(context, id),
+        Queue::Cat { id } => queue::cat(context, id),
+        Queue::Fsck { .. } => queue::fsck_all(context),
+        Queue::Owner => queue::owner(context),
+        Queue::Hold(order) => operate::run(context, Verb::Hold, &order.choice, &order.reason),
+        Queue::Release(order) => operate::run(context, Verb::Release, &order.choice, &order.reason),
+        Queue::Retry(order) => operate::run(context, Verb::Retry, &order.choice, &order.reason),
+        Queue::Bounce(order) => operate::run(context, Verb::Bounce, &order.choice, &order.reason),
+        Queue::Delete { choice, reason } => operate::run(context, Verb::Delete, choice, reason),
+    }
+}
