@@ -13,6 +13,7 @@
 //! | `walk` | the hosts of a next hop, looked up and tried one after the other |
 //! | `transfer` | the shell of `smtp::transaction` |
 //! | `connection`, `wire` | a connection whose greeting and EHLO are done, and the replies on it |
+//! | `login` | how this switch authenticates with a next hop |
 //! | `clear` | hosts whose TLS failed and that may be spoken to in clear |
 //! | `give_up` | recipients given up by an operator |
 //! | `recent` | content of messages that just came, so that it is not read back |
@@ -30,6 +31,7 @@ mod context;
 mod destination;
 mod dispatcher;
 mod give_up;
+mod login;
 mod plan;
 mod pool;
 mod published;

@@ -1,5 +1,6 @@
 //! From an address to its next hop, and who may relay where. Touches no world.
 
+mod credentials;
 mod drill;
 mod lines;
 pub mod mx;
@@ -13,6 +14,7 @@ pub mod tables;
 mod target;
 mod tls;
 
+pub use credentials::{Credentials, Secret};
 pub use drill::{DrillAddress, DrillKey, drill_address, is_drill};
 pub use lines::LineFault;
 pub use next_hop::{Host, HostPort, NextHop, NextHopError, Protocol};

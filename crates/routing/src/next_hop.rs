@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use mail_model::{Domain, Mailbox};
 
+use crate::credentials::Credentials;
 use crate::tls::TlsPolicy;
 
 /// SMTP's port, when none is written. RFC 5321 4.5.4.2.
@@ -193,6 +194,7 @@ pub struct NextHop {
     exchanger: Exchanger,
     hosts: Vec<HostPort>,
     tls: TlsPolicy,
+    credentials: Option<Credentials>,
 }
 
 impl NextHop {
@@ -264,6 +266,18 @@ impl NextHop {
     pub fn with_tls(self, tls: TlsPolicy) -> Self {
         Self { tls, ..self }
     }
+
+    /// Whom mail is given to them as; not part of the written form.
+    #[must_use]
+    pub fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
+    }
+
+    /// The same hosts, shown other credentials.
+    #[must_use]
+    pub fn with_credentials(self, credentials: Option<Credentials>) -> Self {
+        Self { credentials, ..self }
+    }
 }
 
 impl fmt::Display for NextHop {
@@ -296,6 +310,7 @@ impl FromStr for NextHop {
                 exchanger: Exchanger::OfRecipient,
                 hosts: Vec::new(),
                 tls: TlsPolicy::default(),
+                credentials: None,
             });
         }
         if let Some(host) = lmtp(text.trim())? {
@@ -304,6 +319,7 @@ impl FromStr for NextHop {
                 exchanger: Exchanger::Static,
                 hosts: vec![host],
                 tls: TlsPolicy::default(),
+                credentials: None,
             });
         }
         let mut hosts: Vec<HostPort> = Vec::new();
@@ -317,7 +333,13 @@ impl FromStr for NextHop {
             }
             hosts.push(host);
         }
-        Ok(Self { protocol: Protocol::Smtp, exchanger: Exchanger::Static, hosts, tls: TlsPolicy::default() })
+        Ok(Self {
+            protocol: Protocol::Smtp,
+            exchanger: Exchanger::Static,
+            hosts,
+            tls: TlsPolicy::default(),
+            credentials: None,
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use std::str::FromStr;
 
 use mail_model::{EnhancedStatus, Reply};
 
+use crate::credentials::Credentials;
 use crate::next_hop::{NextHop, NextHopError};
 use crate::tls::TlsPolicy;
 
@@ -95,6 +96,17 @@ impl Target {
     pub fn with_tls(self, tls: TlsPolicy) -> Self {
         match self {
             Self::Hop(hop) => Self::Hop(hop.with_tls(tls)),
+            other @ (Self::Discard | Self::Hold | Self::Error(_)) => other,
+        }
+    }
+}
+
+impl Target {
+    /// The same with these credentials.
+    #[must_use]
+    pub fn with_credentials(self, credentials: Option<Credentials>) -> Self {
+        match self {
+            Self::Hop(hop) => Self::Hop(hop.with_credentials(credentials)),
             other @ (Self::Discard | Self::Hold | Self::Error(_)) => other,
         }
     }

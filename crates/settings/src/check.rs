@@ -7,6 +7,7 @@ mod cluster;
 mod dns;
 mod name;
 mod networks;
+mod route_auth;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -149,6 +150,7 @@ fn listeners<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Vec<ListenerSettings> {
             cert.zip(key).map(|(cert, key)| TlsFiles { cert, key })
         });
         let kind = auth::kind(read, &item, tls.is_some());
+        let add_missing_fields = auth::add_missing_fields(read, &item.key("add_missing_fields"), kind);
         let tls_mode = tls_mode(read, &item.key("tls_mode"), tls.is_some());
         let proxied = item.key("proxy_protocol");
         let proxy_protocol = read.flag(&proxied).unwrap_or(false);
@@ -167,6 +169,7 @@ fn listeners<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Vec<ListenerSettings> {
             listeners.push(ListenerSettings {
                 address,
                 kind,
+                add_missing_fields,
                 tls,
                 tls_mode,
                 proxy_protocol,
@@ -267,6 +270,7 @@ fn routes<'a>(read: &mut Reader<'a>, at: &At<'a>, trust_ad: bool) -> Routes {
         let tls = tls_policy(read, &item);
         let tls =
             if let Some(target) = &target { fitting_tls(read, &item, target, tls, trust_ad) } else { tls };
+        let credentials = route_auth::credentials(read, &item, target.as_ref());
         let (Some(pattern), Some(target)) = (pattern, target) else { continue };
         if routes.iter().any(|route| route.pattern == pattern) {
             read.fault(
@@ -274,7 +278,7 @@ fn routes<'a>(read: &mut Reader<'a>, at: &At<'a>, trust_ad: bool) -> Routes {
                 format!("an earlier route is for '{pattern}' too and always wins; remove one"),
             );
         }
-        routes.push(Route { pattern, target: target.with_tls(tls) });
+        routes.push(Route { pattern, target: target.with_tls(tls).with_credentials(credentials) });
     }
     Routes::new(routes)
 }

@@ -140,6 +140,8 @@ pub struct ListenerSettings {
     pub address: SocketAddr,
     /// What for.
     pub kind: ListenerKind,
+    /// Date and Message-ID are added to messages that lack them. RFC 6409 8.
+    pub add_missing_fields: bool,
     /// Its certificate; without one no TLS is spoken.
     pub tls: Option<TlsFiles>,
     /// When TLS begins, if there is a certificate.

@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use routing::Secret;
+
 use crate::fault::Fault;
 use crate::locate::{Aim, Step, locate};
 use crate::source::Source;
@@ -236,6 +238,17 @@ impl<'a> Reader<'a> {
         let remedy = "write an IP address and a port: 127.0.0.1:2525 or '[::1]:2525'";
         self.parsed(at, |text| {
             text.parse().map_err(|_| format!("'{text}' is not an address with a port; {remedy}"))
+        })
+    }
+
+    /// A secret, or where one stands. A fault does not show what is written.
+    pub(crate) fn secret(&mut self, at: &At<'a>) -> Option<Secret> {
+        let source = at.node.and_then(|node| self.sources.get(node.place.source));
+        let base = source.and_then(|source| source.path.parent()).unwrap_or_else(|| std::path::Path::new(""));
+        self.parsed(at, |text| {
+            Secret::parse(text, base).ok_or_else(|| {
+                "this is no secret; write '${file:PATH}', '${env:NAME}', or the secret itself".to_owned()
+            })
         })
     }
 

@@ -9,15 +9,17 @@ use std::time::Duration;
 use bytes::BytesMut;
 use mail_model::{Domain, EnhancedStatus, Reply, ReplyClass};
 use mail_send::SmtpClient;
-use routing::{Host, HostPort, Protocol};
+use routing::{Credentials, Host, HostPort, Protocol};
 use rustls::pki_types::ServerName;
 use smtp::hello;
 use smtp::limits::SendTimeouts;
+use smtp::sasl::Mechanism;
 use smtp::transaction::PeerExtensions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::login;
 use super::wire::ReplyReader;
 use crate::tls::{Demand, Stream, Tls, Trust};
 
@@ -72,6 +74,8 @@ pub(crate) struct Approach<'a> {
     pub(crate) timeouts: &'a SendTimeouts,
     pub(crate) protocol: Protocol,
     pub(crate) demand: &'a Demand,
+    /// Whom mail is given to it as.
+    pub(crate) credentials: Option<&'a Credentials>,
     pub(crate) tls: &'a Tls,
     /// How long a TLS handshake may take.
     pub(crate) handshake: Duration,
@@ -124,7 +128,8 @@ impl Approach<'_> {
         if greeting.code != 220 {
             return Err(refusal(host, &mail_send::Error::UnexpectedReply(greeting)).into());
         }
-        let (mut extensions, offers_tls) = self.hello(&mut client).await.map_err(|e| failed(&e))?;
+        let (mut extensions, offers_tls, mut mechanisms) =
+            self.hello(&mut client).await.map_err(|e| failed(&e))?;
         let trust = self.demand.trust(offers_tls);
         if let Some((trust, address)) = trust.zip(address) {
             if !offers_tls {
@@ -135,11 +140,14 @@ impl Approach<'_> {
             let secured = self.secure(&mut client, host, address, trust).await;
             secured.map_err(|why| tls_failed(host, &why))?;
             // RFC 3207 4.2: what was offered in clear may be anybody's, so it is asked again.
-            (extensions, _) = self.hello(&mut client).await.map_err(|error| {
+            (extensions, _, mechanisms) = self.hello(&mut client).await.map_err(|error| {
                 // A peer that does not like our side of the handshake says so only now.
                 let of_tls = !matches!(error, mail_send::Error::UnexpectedReply(_));
                 if of_tls { tls_failed(host, &error.to_string()) } else { failed(&error).into() }
             })?;
+        }
+        if let Some(credentials) = self.credentials {
+            login::log_in(&mut client, host, credentials, &mechanisms).await?;
         }
         Ok(Connection {
             stream: client.stream,
@@ -152,8 +160,11 @@ impl Approach<'_> {
         })
     }
 
-    /// What the peer offers, and whether STARTTLS is among it.
-    async fn hello(self, client: &mut Client) -> Result<(PeerExtensions, bool), mail_send::Error> {
+    /// What the peer offers, whether STARTTLS is among it, and by what it authenticates.
+    async fn hello(
+        self,
+        client: &mut Client,
+    ) -> Result<(PeerExtensions, bool, Vec<Mechanism>), mail_send::Error> {
         let offered = match self.protocol {
             Protocol::Smtp => client.ehlo(self.name.as_str()).await,
             Protocol::Lmtp => client.lhlo(self.name.as_str()).await,
@@ -170,7 +181,7 @@ impl Approach<'_> {
                     dsn: offers(smtp_proto::EXT_DSN),
                     lmtp: self.protocol == Protocol::Lmtp,
                 };
-                Ok((extensions, offers(smtp_proto::EXT_START_TLS)))
+                Ok((extensions, offers(smtp_proto::EXT_START_TLS), login::offered(offered.auth_mechanisms)))
             }
             // RFC 5321 3.2: who does not know EHLO is told HELO.
             Err(mail_send::Error::UnexpectedReply(reply))
@@ -178,7 +189,7 @@ impl Approach<'_> {
             {
                 let helo = client.cmd(format!("HELO {}\r\n", self.name)).await?;
                 if helo.code == 250 {
-                    Ok((PeerExtensions::default(), false))
+                    Ok((PeerExtensions::default(), false, Vec::new()))
                 } else {
                     Err(mail_send::Error::UnexpectedReply(helo))
                 }

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::net::IpAddr;
 
 use mail_model::{EnhancedStatus, Reply};
-use routing::{Host, HostPort, NextHop, Protocol};
+use routing::{Credentials, Host, HostPort, NextHop, Protocol};
 
 use super::connection::{Approach, Connection, Failure, unreachable};
 use super::context::{Context, Phase};
@@ -21,6 +21,7 @@ use crate::tls::Demand;
 pub(crate) struct Walk {
     stops: VecDeque<Stop>,
     protocol: Protocol,
+    credentials: Option<Credentials>,
     /// They are MX hosts: their order is not always the same.
     is_mx: bool,
 }
@@ -40,7 +41,8 @@ impl Walk {
             };
             hop.hosts().iter().map(stop).collect()
         };
-        Ok(Self { stops, protocol: hop.protocol(), is_mx: hop.is_mx() })
+        let credentials = hop.credentials().cloned();
+        Ok(Self { stops, protocol: hop.protocol(), credentials, is_mx: hop.is_mx() })
     }
 
     /// Those that are tried when `host` failed.
@@ -59,7 +61,9 @@ impl Walk {
     pub(crate) async fn next(&mut self, context: &Context) -> Result<Connection, Reply> {
         let mut failure = stopped();
         while let Some(stop) = self.stops.pop_front() {
-            match unless_stopped(context, open(context, self.protocol, stop)).await? {
+            match unless_stopped(context, open(context, self.protocol, self.credentials.as_ref(), stop))
+                .await?
+            {
                 Ok(connection) => return Ok(connection),
                 Err(reply) => failure = reply,
             }
@@ -98,7 +102,12 @@ async fn resolve(context: &Context, host: &HostPort) -> Result<Vec<IpAddr>, Repl
 }
 
 /// A new connection to a host, as it is asked for.
-async fn open(context: &Context, protocol: Protocol, stop: Stop) -> Result<Connection, Reply> {
+async fn open(
+    context: &Context,
+    protocol: Protocol,
+    credentials: Option<&Credentials>,
+    stop: Stop,
+) -> Result<Connection, Reply> {
     let Stop { host, addresses, demand, wish } = stop;
     let addresses = match addresses {
         Some(addresses) => addresses,
@@ -108,7 +117,7 @@ async fn open(context: &Context, protocol: Protocol, stop: Stop) -> Result<Conne
     if addresses.is_empty() && !is_socket {
         return Err(unreachable(&host, "the name has no address"));
     }
-    let door = Door { context, protocol, host: &host, addresses: &addresses };
+    let door = Door { context, protocol, credentials, host: &host, addresses: &addresses };
     if let Some(wish) = wish {
         match door.open(&wish).await {
             Ok(connection) => return Ok(connection),
@@ -123,6 +132,7 @@ async fn open(context: &Context, protocol: Protocol, stop: Stop) -> Result<Conne
 struct Door<'a> {
     context: &'a Context,
     protocol: Protocol,
+    credentials: Option<&'a Credentials>,
     host: &'a HostPort,
     addresses: &'a [IpAddr],
 }
@@ -136,6 +146,7 @@ impl Door<'_> {
             name: &settings.node.hostname,
             timeouts: &settings.limits.send,
             demand,
+            credentials: self.credentials,
             tls: &tls,
             handshake: settings.limits.tls_handshake,
         };

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use mail_model::{EnhancedStatus, Recipient, Reply};
-use message::Received;
+use message::{Completion, Received};
 use policy::limits::Kind;
 use queue_format::record::{MessageKey, encode_envelope};
 use routing::DrillAddress;
@@ -441,7 +441,14 @@ impl Conversation {
             envelope: encode_envelope(&envelope),
         };
         let size = start.size.unwrap_or(0);
-        self.upload = Some(Upload::begin(heading, &field, settings.limits.hops, size));
+        let upload = Upload::begin(heading, &field, settings.limits.hops, size);
+        let listener = settings.listeners.get(self.door.index);
+        self.upload = Some(if listener.is_some_and(|listener| listener.add_missing_fields) {
+            let by = &settings.limits.session.hostname;
+            upload.completed(Completion::new(at, &self.parts.queue.message_id(key).to_string(), by))
+        } else {
+            upload
+        });
         Verdict::Accept
     }
 

@@ -6,7 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 use mail_model::{EnhancedStatus, Reply, WallTime};
-use message::HopCount;
+use message::{Completion, HopCount};
 use queue_format::record::{ChunkRef, Content, MessageKey, MessageRecord};
 use queue_store::{AppendError, Queue, Refusal};
 
@@ -40,6 +40,8 @@ pub(crate) struct Upload {
     heading: Heading,
     hops: HopCount,
     hops_max: u32,
+    /// What a submitted message lacks.
+    completion: Option<Completion>,
     size: u64,
     held: BytesMut,
     pieces: Vec<ChunkRef>,
@@ -58,11 +60,17 @@ impl Upload {
             heading,
             hops: HopCount::default(),
             hops_max,
+            completion: None,
             size: received_field.len() as u64,
             held,
             pieces: Vec::new(),
             failure: None,
         }
+    }
+
+    /// The same, with what it lacks added.
+    pub(crate) fn completed(self, completion: Completion) -> Self {
+        Self { completion: Some(completion), ..self }
     }
 
     /// What the message's record will say.
@@ -89,6 +97,16 @@ impl Upload {
                 return;
             }
         }
+        match self.completion.as_mut().filter(|completion| !completion.is_over()) {
+            Some(completion) => {
+                let completed = completion.pass(bytes);
+                self.put(queue, &completed).await;
+            }
+            None => self.put(queue, bytes).await,
+        }
+    }
+
+    async fn put(&mut self, queue: &Queue, bytes: &[u8]) {
         self.size += bytes.len() as u64;
         let mut rest = bytes;
         while !rest.is_empty() && self.failure.is_none() {
@@ -126,6 +144,9 @@ impl Upload {
     /// The content is whole. When this returns `Ok` the client may be told 250, and only then. Content that stayed here is
     /// handed back.
     pub(crate) async fn finish(mut self, queue: &Queue) -> Result<Bytes, NotStored> {
+        if let Some(mut completion) = self.completion.take() {
+            self.put(queue, &completion.end()).await;
+        }
         let large = !self.pieces.is_empty() || self.held.len() > INLINE_MAX;
         if large && !self.held.is_empty() {
             self.write_piece(queue).await;

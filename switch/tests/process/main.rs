@@ -10,6 +10,7 @@ mod front;
 mod lifecycle;
 mod lmtp;
 mod log;
+mod login_out;
 mod maildrop;
 mod memory;
 mod metrics;

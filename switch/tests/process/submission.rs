@@ -79,6 +79,12 @@ async fn a_user_sends_anywhere_as_itself_and_as_nobody_else() {
     assert_eq!(reply.code, 250, "{reply:?}");
     let stored = String::from_utf8(site.content(key(reply.text()))).unwrap();
     assert!(stored.contains("by mx.example.test with ESMTPSA id "), "{stored}");
+    let (header, body) = stored.split_once("\r\n\r\n").unwrap();
+    assert!(
+        header.contains("\r\nSubject: hi\r\nDate: ") && header.contains("\r\nMessage-ID: <a-1-"),
+        "{stored}"
+    );
+    assert_eq!(body, "hello\r\n");
     assert_eq!(say(&mut client, "MAIL FROM:<>").await.code, 250, "a notification");
     for told in [
         "auth.accepted client=127.0.0.1 user=alice@client.test mechanism=PLAIN",

@@ -36,6 +36,16 @@ pub(crate) fn auth<'a>(read: &mut Reader<'a>, at: &At<'a>) -> AuthSettings {
     AuthSettings { users, mechanisms, failure_delay, failures_per_client }
 }
 
+/// Whether what a message lacks is added. Only the first server of a message may do that. RFC 6409 8.
+pub(crate) fn add_missing_fields<'a>(read: &mut Reader<'a>, at: &At<'a>, kind: ListenerKind) -> bool {
+    let submission = kind == ListenerKind::Submission;
+    let wanted = read.flag(at);
+    if wanted == Some(true) && !submission {
+        read.fault(at, "only what users submit is completed; write 'kind: submission' too, or remove this");
+    }
+    wanted.unwrap_or(submission)
+}
+
 /// What a listener is for.
 pub(crate) fn kind<'a>(read: &mut Reader<'a>, listener: &At<'a>, has_certificate: bool) -> ListenerKind {
     let at = listener.key("kind");

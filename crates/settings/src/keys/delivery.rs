@@ -29,6 +29,30 @@ pub(super) const KEYS: &[Key] = &[
         "The certificates that `verify` and `mta-sts` trust, PEM. It is read again on every reload.",
     ),
     key(
+        "routes[].auth.user",
+        "text",
+        Required,
+        "The user as whom mail is given to the next hop (RFC 4954). While the next hop does not take it, mail waits.",
+    ),
+    key(
+        "routes[].auth.password",
+        "secret",
+        Required,
+        "Its password: `${file:PATH}` (the first line of a file), `${env:NAME}`, or written out. It is read anew for each connection.",
+    ),
+    key(
+        "routes[].auth.mechanism",
+        "`scram-sha-256`, `plain` or `login`",
+        Words("the best that is offered"),
+        "The one mechanism to use.",
+    ),
+    key(
+        "routes[].auth.in_clear",
+        "true or false",
+        Is("false"),
+        "The password may be sent without TLS. With `tls: verify` it goes to nobody but the next hop; with `may` or `encrypt` whoever stands between may take it, unless the mechanism is `scram-sha-256`.",
+    ),
+    key(
         "dns.servers[]",
         "address, or address:port",
         Words("those of `/etc/resolv.conf`"),
@@ -69,6 +93,12 @@ pub(super) const KEYS: &[Key] = &[
         "address or host name",
         Words("none"),
         "By what this switch is known in MX records besides `node.hostname` and the addresses it listens at: a balancer's address, the other nodes. Mail is never sent to a host at its own preference or behind it, which would loop.",
+    ),
+    key(
+        "retry.first",
+        "duration",
+        Is("1m"),
+        "Wait after the first failed attempt. It doubles with every further one. At least 100ms.",
     ),
     key(
         "retry.max",

@@ -17,6 +17,12 @@ pub(super) const KEYS: &[Key] = &[
         "`relay` takes mail from other servers and from trusted networks. `submission` (RFC 6409, ports 587 and 465) takes mail from users: each authenticates under TLS first, sends as its own senders only, and may send anywhere. It needs `tls`, and users (`auth.users`).",
     ),
     key(
+        "listeners[].add_missing_fields",
+        "true or false",
+        Words("true for `submission`"),
+        "Date and Message-ID are added at the end of the header of a message that lacks them (RFC 6409 8). Only for `submission`.",
+    ),
+    key(
         "listeners[].tls.cert",
         "path",
         Required,
@@ -259,10 +265,4 @@ pub(super) const KEYS: &[Key] = &[
         "Transactions at once toward one next hop. Not more than `concurrency`.",
     ),
     key("limits.concurrency", "number", Is("500"), "Transactions at once in all."),
-    key(
-        "retry.first",
-        "duration",
-        Is("1m"),
-        "Wait after the first failed attempt. It doubles with every further one. At least 100ms.",
-    ),
 ];

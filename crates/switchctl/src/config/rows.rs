@@ -54,6 +54,7 @@ fn mail(s: &Settings) -> Vec<(String, String)> {
     for (index, listener) in s.listeners.iter().enumerate() {
         row(&format!("listeners[{index}].address"), listener.address.to_string());
         row(&format!("listeners[{index}].kind"), listener_kind(listener.kind).to_owned());
+        row(&format!("listeners[{index}].add_missing_fields"), listener.add_missing_fields.to_string());
         if let Some(tls) = &listener.tls {
             row(&format!("listeners[{index}].tls.cert"), tls.cert.display().to_string());
             row(&format!("listeners[{index}].tls.key"), tls.key.display().to_string());
@@ -69,6 +70,10 @@ fn mail(s: &Settings) -> Vec<(String, String)> {
         let Some(hop) = route.target.next_hop() else { continue };
         let tls = hop.tls();
         row(&format!("routes '{}' tls", route.pattern), tls.to_string());
+        if let Some(credentials) = hop.credentials() {
+            row(&format!("routes '{}' auth.user", route.pattern), credentials.user.to_string());
+            row(&format!("routes '{}' auth.password", route.pattern), credentials.password.to_string());
+        }
         if let Some(file) = tls.roots_file() {
             row(&format!("routes '{}' tls_roots", route.pattern), file.display().to_string());
         }
