@@ -3,6 +3,7 @@
 //! | file | noun |
 //! |---|---|
 //! | `admission` | how many connections there may be |
+//! | `inspection` | who must see a whole message before its 250 |
 //! | `parts` | what every session needs of the rest of the switch |
 //! | `login` | whether a client is the user it says |
 //! | `conversation` | one connection, from greeting to close |
@@ -14,6 +15,7 @@
 
 mod admission;
 mod conversation;
+mod inspection;
 mod login;
 mod parts;
 mod pickup;
@@ -31,8 +33,9 @@ use settings::TlsMode;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+pub(crate) use self::inspection::{Inspection, LiveInspection};
 pub(crate) use self::login::{LiveDirectory, Logins, directory};
-pub(crate) use self::parts::{Door, Parts, Phase};
+pub(crate) use self::parts::{Door, Notice, Parts, Phase};
 
 use self::admission::{Admission, Crowded, Place};
 use self::conversation::Conversation;

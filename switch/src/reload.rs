@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use settings::{Settings, TableFiles};
 use tokio::sync::mpsc;
 
-use crate::intake::{self, LiveDirectory};
+use crate::intake::{self, Inspection, LiveDirectory, LiveInspection};
 use crate::names::{LiveNames, Names};
 use crate::tls::{self, LiveTls, Tls};
 
@@ -31,6 +31,7 @@ pub(crate) struct Reloader {
     tls: LiveTls,
     names: LiveNames,
     directory: LiveDirectory,
+    inspection: LiveInspection,
     /// The hash of the files as they were last judged. Also keeps two reloads apart.
     judged: Mutex<String>,
     /// The faults of tables that were told last.
@@ -46,9 +47,20 @@ impl Reloader {
         tls: LiveTls,
         names: LiveNames,
         directory: LiveDirectory,
+        inspection: LiveInspection,
     ) -> Self {
         let judged = Mutex::new(settings.load().hash.clone());
-        Self { file, role, settings, tls, names, directory, judged, table_faults: Mutex::default() }
+        Self {
+            file,
+            role,
+            settings,
+            tls,
+            names,
+            directory,
+            inspection,
+            judged,
+            table_faults: Mutex::default(),
+        }
     }
 
     /// Takes the files and the certificates they name into use, or says every fault of them and changes nothing. Reads a few small files.
@@ -71,6 +83,9 @@ impl Reloader {
         let tls = Tls::load(&new, self.role).map_err(|faults| self.refused(tls::shown(&faults)))?;
         let names = Names::new(&new).map_err(|fault| self.refused(fault.to_string()))?;
         let directory = intake::directory(&new, self.role).map_err(|faults| self.refused(faults))?;
+        let inspection =
+            Inspection::load(&new, self.role).map_err(|faults| self.refused(faults.join("\n")))?;
+        self.inspection.store(Arc::new(inspection));
         self.tls.store(Arc::new(tls));
         self.names.store(Arc::new(names));
         self.directory.store(directory.map(Arc::new));

@@ -30,7 +30,9 @@ use crate::admin::Admin;
 use crate::counters::Counters;
 use crate::delivery::Delivery;
 use crate::health;
-use crate::intake::{self, Door, Intake, LiveDirectory, Logins, Parts, Phase};
+use crate::intake::{
+    self, Door, Inspection, Intake, LiveDirectory, LiveInspection, Logins, Notice, Parts, Phase,
+};
 use crate::names::{LiveNames, Names};
 use crate::readiness::Gate;
 use crate::reload::{Reloader, Watch};
@@ -62,8 +64,7 @@ pub(crate) async fn run(start: Start, levels: Levels) -> Result<u8> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let instance = instance_id();
     let state_dir = start.settings.node.state_dir.clone();
-    std::fs::create_dir_all(&state_dir)
-        .with_context(|| format!("cannot make node.state_dir {}", state_dir.display()))?;
+    make_directory("node.state_dir", &state_dir)?;
 
     // Whatever can be refused is tried before the queue is claimed.
     let server = Server::bind(&control::paths::switch(&state_dir, &start.queue))?;
@@ -71,10 +72,12 @@ pub(crate) async fn run(start: Start, levels: Levels) -> Result<u8> {
     let options = queue_options(&start, instance, &clock)?;
     if start.role == Role::Primary {
         // A secondary makes no directory: a queue that is not there is on a disk that is not mounted.
-        std::fs::create_dir_all(&options.dir)
-            .with_context(|| format!("cannot make the queue directory {}", options.dir.display()))?;
+        make_directory("the queue directory", &options.dir)?;
     }
     let names: LiveNames = Arc::new(ArcSwap::from_pointee(Names::new(&start.settings)?));
+    let inspection =
+        Inspection::load(&start.settings, start.role).map_err(|faults| anyhow::anyhow!(faults.join("\n")))?;
+    let inspection: LiveInspection = Arc::new(ArcSwap::from_pointee(inspection));
     let queue = Queue::open(options)?;
 
     let watch = Watch::start(&start.file, &start.settings.table_files);
@@ -84,7 +87,6 @@ pub(crate) async fn run(start: Start, levels: Levels) -> Result<u8> {
     let counters = Arc::new(Counters::default());
     let gate = Arc::new(Gate::new(queue.clone(), start.role));
     let delivery: Arc<OnceLock<Delivery>> = Arc::default();
-    let noticed = Arc::clone(&delivery);
     let (phase, phases) = watch::channel(Phase::Open);
     let intake = (start.role == Role::Primary).then(|| {
         Intake::new(Parts {
@@ -92,15 +94,11 @@ pub(crate) async fn run(start: Start, levels: Levels) -> Result<u8> {
             settings: Arc::clone(&settings),
             tls: Arc::clone(&tls),
             logins: Logins::new(Arc::clone(&directory)),
+            inspection: Arc::clone(&inspection),
             clock: Arc::clone(&clock),
             counters: Arc::clone(&counters),
             gate: Arc::clone(&gate),
-            // No mail is taken before delivery was started, and it begins with what is in the queue by then.
-            notice: Arc::new(move |key, content| {
-                if let Some(delivery) = noticed.get() {
-                    delivery.accepted(key, content);
-                }
-            }),
+            notice: notice(Arc::clone(&delivery)),
             phase: phases,
         })
     });
@@ -112,6 +110,7 @@ pub(crate) async fn run(start: Start, levels: Levels) -> Result<u8> {
         Arc::clone(&tls),
         Arc::clone(&names),
         directory,
+        inspection,
     ));
     let admin = Arc::new(Admin {
         queue: queue.clone(),
@@ -145,6 +144,19 @@ pub(crate) async fn run(start: Start, levels: Levels) -> Result<u8> {
     serving.abort();
     serving.await.ok();
     Ok(code)
+}
+
+/// Tells delivery of new mail. None is taken before delivery was started, and it begins with what is in the queue by then.
+fn notice(delivery: Arc<OnceLock<Delivery>>) -> Notice {
+    Arc::new(move |key, content| {
+        if let Some(delivery) = delivery.get() {
+            delivery.accepted(key, content);
+        }
+    })
+}
+
+fn make_directory(what: &str, directory: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory).with_context(|| format!("cannot make {what} {}", directory.display()))
 }
 
 /// Makes the directory where programs of this machine leave mail.

@@ -15,3 +15,4 @@ mod resolver;
 mod servers;
 
 pub use resolver::{Answer, Found, NoResolver, Resolver, Tlsa, Unavailable};
+pub use servers::configuration;

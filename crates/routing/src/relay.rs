@@ -101,13 +101,19 @@ impl RelayPolicy {
         self.domains.iter().any(|pattern| pattern.matches(domain))
     }
 
+    /// True for a client that may send anywhere.
+    #[must_use]
+    pub fn trusts(&self, client: IpAddr) -> bool {
+        // A listener on `[::]` sees IPv4 clients as ::ffff:a.b.c.d: they are the same clients.
+        let client = client.to_canonical();
+        self.trusted_networks.iter().any(|network| network.contains(&client))
+    }
+
     /// Judges one recipient of a client. The domain after the last `@` alone decides; a source route was stripped by
     /// who parsed the path (RFC 5321 C).
     #[must_use]
     pub fn judge(&self, client: IpAddr, recipient: &Mailbox) -> RelayVerdict {
-        // A listener on `[::]` sees IPv4 clients as ::ffff:a.b.c.d: they are the same clients.
-        let client = client.to_canonical();
-        if self.trusted_networks.iter().any(|network| network.contains(&client)) {
+        if self.trusts(client) {
             return RelayVerdict::TrustedClient;
         }
         // RFC 5321 4.5.1: "postmaster" alone is always taken, and nothing else comes without a domain.

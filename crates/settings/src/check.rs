@@ -2,6 +2,7 @@
 
 mod alerts;
 mod auth;
+mod authentication;
 mod clients;
 mod cluster;
 mod dns;
@@ -55,6 +56,7 @@ pub(crate) fn settings<'a>(
     let dns = dns::dns(read, &top.key("dns"));
     let routes = routes(read, &top.key("routes"), dns.trust_ad);
     let table_files = table_files(read, &top.key("tables"));
+    let dkim = authentication::keys(read, &top.key("dkim"));
     let hostname = node.as_ref().map(|node| node.hostname.clone());
     let mut limits = limits(read, &top.key("limits"), hostname);
     if let (Some(limits), Some(cluster)) = (&mut limits, &cluster) {
@@ -81,6 +83,7 @@ pub(crate) fn settings<'a>(
         dns,
         table_files,
         tables: routing::Tables::default(),
+        dkim,
         limits: limits?,
         retry,
         alerts,
@@ -164,6 +167,7 @@ fn listeners<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Vec<ListenerSettings> {
             [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)].map(loopback).to_vec()
         };
         let xclient_from = networks(read, &item.key("xclient_from"));
+        let authentication = authentication::mode(read, &item.key("authentication"));
         if let Some(address) = address {
             let tls = tls.flatten();
             listeners.push(ListenerSettings {
@@ -175,6 +179,7 @@ fn listeners<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Vec<ListenerSettings> {
                 proxy_protocol,
                 proxy_from,
                 xclient_from,
+                authentication,
             });
         }
     }

@@ -24,9 +24,9 @@ pub use explain::{Change, Explained, Scope, Written, explain, reference};
 pub use fault::Fault;
 
 pub use model::{
-    AlertMailSettings, AlertSettings, AuthSettings, ClusterSettings, DnsSettings, Launcher, LimitSettings,
-    ListenerKind, ListenerSettings, LogFormat, LogLevel, LogSettings, NodeSettings, PeerSettings,
-    QueueSettings, Settings, Storage, TableFiles, TlsFiles, TlsMode, WebhookSettings,
+    AlertMailSettings, AlertSettings, AuthSettings, Authentication, ClusterSettings, DkimKey, DnsSettings,
+    Launcher, LimitSettings, ListenerKind, ListenerSettings, LogFormat, LogLevel, LogSettings, NodeSettings,
+    PeerSettings, QueueSettings, Settings, Storage, TableFiles, TlsFiles, TlsMode, WebhookSettings,
 };
 pub use source::{Environment, Source};
 

@@ -45,6 +45,8 @@ pub struct Settings {
     pub table_files: TableFiles,
     /// The tables of addresses; empty until who opens files has read them.
     pub tables: Tables,
+    /// With what mail of trusted clients is signed.
+    pub dkim: Vec<DkimKey>,
     /// Bounds of the programs.
     pub limits: LimitSettings,
     /// When a deferred recipient is tried again, and for how long.
@@ -152,6 +154,31 @@ pub struct ListenerSettings {
     pub proxy_from: Vec<IpNet>,
     /// Who may say by XCLIENT whose session it passes on.
     pub xclient_from: Vec<IpNet>,
+    /// What becomes of mail from strangers that is not from whom it says.
+    pub authentication: Authentication,
+}
+
+/// What becomes of mail that is not from whom it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Authentication {
+    /// Nobody looks.
+    #[default]
+    Off,
+    /// It is said on top of it.
+    Mark,
+    /// What its domain wants refused is refused; all other has it said on top.
+    Enforce,
+}
+
+/// A key that signs mail of a domain. RFC 6376.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DkimKey {
+    /// The domain.
+    pub domain: Domain,
+    /// Where its public half is found: `SELECTOR._domainkey.DOMAIN`.
+    pub selector: String,
+    /// The private key, PEM.
+    pub file: PathBuf,
 }
 
 /// What a listener is for.

@@ -16,7 +16,7 @@ use self::queue::Queue;
 use crate::command::{Failure, Outcome, say};
 use crate::exit::Exit;
 use crate::output::Format;
-use crate::{cluster, config, ledger, log, route, status, trace, user};
+use crate::{cluster, config, dkim, ledger, log, route, status, trace, user};
 
 /// Operate a mailswitch cluster.
 ///
@@ -45,6 +45,9 @@ enum Noun {
     /// The cluster's members and key.
     #[command(subcommand)]
     Cluster(Cluster),
+    /// Keys that sign mail, and the records that publish them.
+    #[command(subcommand)]
+    Dkim(Dkim),
     /// The queues: what is in them, read from disk, and verbs on it, carried out by their owners.
     #[command(subcommand)]
     Queue(Queue),
@@ -104,6 +107,20 @@ enum Cluster {
     Members,
     /// Make the heartbeat key that the configuration names. One that is there is kept.
     Keygen,
+}
+
+#[derive(Debug, Subcommand)]
+enum Dkim {
+    /// Make a private key. A file that is there is left alone.
+    Keygen {
+        /// Where.
+        file: PathBuf,
+        /// Which.
+        #[arg(long, value_enum, default_value = "rsa")]
+        kind: dkim::Kind,
+    },
+    /// Show the DNS records of the keys that the configuration names.
+    Record,
 }
 
 #[derive(Debug, Subcommand)]
@@ -189,6 +206,8 @@ fn run(cli: &Cli) -> Outcome {
         Noun::Ha(verb) => ha::run(&cli.common, verb),
         Noun::Cluster(Cluster::Members) => cluster::members(&context()?),
         Noun::Cluster(Cluster::Keygen) => cluster::keygen(&context()?),
+        Noun::Dkim(Dkim::Keygen { file, kind }) => dkim::keygen(file, *kind),
+        Noun::Dkim(Dkim::Record) => dkim::record(&context()?),
         Noun::Queue(verb) => queue::run(&cli.common, verb),
         Noun::Ledger(Ledger::Verify) => ledger::verify(&context()?),
         Noun::Trace(Trace::Message { id }) => trace::message(&context()?, id),

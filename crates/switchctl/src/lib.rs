@@ -22,6 +22,7 @@ mod cluster;
 mod command;
 mod config;
 pub mod demo;
+mod dkim;
 mod drill;
 mod exit;
 mod filter;

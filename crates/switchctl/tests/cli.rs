@@ -26,6 +26,8 @@ use queue_store::{Queue, QueueOptions};
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[path = "cli/dkim.rs"]
+mod dkim;
 #[path = "cli/operate.rs"]
 mod operate;
 #[path = "cli/sendmail.rs"]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use mail_model::{EnhancedStatus, Recipient, Reply};
+use mail_model::{EnhancedStatus, Envelope, Recipient, Reply};
 use message::{Completion, Received};
 use policy::limits::Kind;
 use queue_format::record::{MessageKey, encode_envelope};
@@ -29,6 +29,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::admission::Place;
+use super::inspection::{Exhibit, Inspection};
 use super::login::Login;
 use super::parts::{Door, Parts, Phase};
 use super::recipients;
@@ -46,6 +47,15 @@ const OUTPUT_MAX: usize = 16 << 10;
 /// How long a client has to read our last reply and to close, and how much it may still say.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 256 << 10;
+
+/// What is known of a message before its content, for who looks at it then.
+#[derive(Debug)]
+struct Inspected {
+    inspection: Arc<Inspection>,
+    trusted: bool,
+    helo: String,
+    envelope: Envelope,
+}
 
 /// A connection and what is under way on it.
 #[derive(Debug)]
@@ -67,6 +77,8 @@ pub(crate) struct Conversation {
     upload: Option<Upload>,
     /// Replies that are not written yet: those to commands that came together leave together.
     output: Vec<u8>,
+    /// What inspectors are told of the message that comes, if somebody looks at it.
+    inspected: Option<Inspected>,
     /// Accepted messages whose 250 is not written yet.
     unreplied: Vec<MessageKey>,
     /// What the client did, as far as it was counted.
@@ -116,6 +128,7 @@ impl Conversation {
             actions: Vec::new(),
             upload: None,
             output: Vec::new(),
+            inspected: None,
             unreplied: Vec::new(),
             counted: Usage::default(),
             overdone: None,
@@ -442,25 +455,42 @@ impl Conversation {
         };
         let size = start.size.unwrap_or(0);
         let upload = Upload::begin(heading, &field, settings.limits.hops, size);
+        let hostname = &settings.limits.session.hostname;
         let listener = settings.listeners.get(self.door.index);
-        self.upload = Some(if listener.is_some_and(|listener| listener.add_missing_fields) {
-            let by = &settings.limits.session.hostname;
-            upload.completed(Completion::new(at, &self.parts.queue.message_id(key).to_string(), by))
+        let upload = if listener.is_some_and(|listener| listener.add_missing_fields) {
+            upload.completed(Completion::new(at, &self.parts.queue.message_id(key).to_string(), hostname))
         } else {
             upload
+        };
+        let trusted = self.login.account().is_some() || settings.relay.trusts(self.visitor.client);
+        let inspection = self.parts.inspection.load_full();
+        let looked_at = inspection.looks_at(self.door.index, trusted);
+        self.upload = Some(if looked_at { upload.kept_whole(hostname.as_str()) } else { upload });
+        self.inspected = looked_at.then(|| Inspected {
+            inspection,
+            trusted,
+            helo: start.client_name.to_string(),
+            envelope: start.envelope.clone(),
         });
         Verdict::Accept
     }
 
     async fn store(&mut self) -> io::Result<Storage> {
-        let Some(upload) = self.upload.take() else {
+        let Some(mut upload) = self.upload.take() else {
             let reply = Reply::local(451, EnhancedStatus::new(4, 3, 0), "local error");
             return Ok(Storage::Refused(reply));
         };
         let (heading, size, client) = (upload.heading(), upload.size(), self.visitor.client);
         let (key, recipients, from) = (heading.key, heading.recipients, heading.from.clone());
         let id = self.parts.queue.message_id(key);
-        match upload.finish(&self.parts.queue).await {
+        let stored = match self.inspect(&mut upload).await {
+            Ok(fields) => upload.finish(&self.parts.queue, &fields).await,
+            Err(reply) => {
+                upload.abandon(&self.parts.queue);
+                Err(NotStored::Refused(reply))
+            }
+        };
+        match stored {
             Ok(content) => {
                 (self.parts.notice)(key, content);
                 let counters = &self.parts.counters;
@@ -488,6 +518,16 @@ impl Conversation {
                 Ok(Storage::Refused(reply))
             }
         }
+    }
+
+    /// What the inspectors of this listener say of a whole message: fields to put on top, or why it is not taken.
+    async fn inspect(&mut self, upload: &mut Upload) -> Result<String, Reply> {
+        let Some(Inspected { inspection, trusted, helo, envelope }) = self.inspected.take() else {
+            return Ok(String::new());
+        };
+        let Some((content, _room)) = upload.whole(&self.parts.queue).await else { return Ok(String::new()) };
+        let exhibit = Exhibit { client: self.visitor.client, trusted, helo, envelope, content };
+        inspection.of(self.door.index, &exhibit).await
     }
 
     fn abort(&mut self, reason: AbortReason) {

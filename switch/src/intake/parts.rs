@@ -10,6 +10,7 @@ use queue_store::Queue;
 use settings::{ListenerKind, Settings, TlsMode};
 use tokio::sync::watch;
 
+use super::inspection::LiveInspection;
 use super::login::Logins;
 use crate::counters::Counters;
 use crate::readiness::Gate;
@@ -50,6 +51,8 @@ pub(crate) struct Parts {
     pub(crate) tls: LiveTls,
     /// Who may submit mail.
     pub(crate) logins: Logins,
+    /// Who sees whole messages; replaced as the settings are.
+    pub(crate) inspection: LiveInspection,
     /// The clock.
     pub(crate) clock: Arc<dyn Clock>,
     /// What was done.

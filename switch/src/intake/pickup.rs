@@ -16,6 +16,7 @@ use mail_model::{BodyType, Envelope, Recipient};
 use message::Posted;
 use queue_format::record::encode_envelope;
 
+use super::inspection::Exhibit;
 use super::parts::{Parts, Phase};
 use super::recipients;
 use super::upload::{Heading, NotStored, Upload};
@@ -125,7 +126,10 @@ async fn store(parts: &Parts, left: Left, name: &str) -> Fate {
         origin: format!("maildrop {name} uid {uid}"),
         envelope: encode_envelope(&envelope),
     };
-    let mut upload = Upload::begin(heading, &field, settings.limits.hops, left.size);
+    let inspection = parts.inspection.load_full();
+    let upload = Upload::begin(heading, &field, settings.limits.hops, left.size);
+    let hostname = settings.limits.session.hostname.as_str();
+    let mut upload = if inspection.looks_at(0, true) { upload.kept_whole(hostname) } else { upload };
     let mut content = left.content;
     loop {
         // Pieces are small and come from the page cache.
@@ -139,8 +143,18 @@ async fn store(parts: &Parts, left: Left, name: &str) -> Fate {
             }
         }
     }
+    let mut fields = String::new();
+    if let Some((content, _room)) = upload.whole(&parts.queue).await {
+        let (client, helo) = (std::net::Ipv4Addr::LOCALHOST.into(), hostname.to_owned());
+        let exhibit = Exhibit { client, trusted: true, helo, envelope, content };
+        let Ok(new) = inspection.of(0, &exhibit).await else {
+            upload.abandon(&parts.queue);
+            return Fate::Later;
+        };
+        fields = new;
+    }
     let size = upload.size();
-    match upload.finish(&parts.queue).await {
+    match upload.finish(&parts.queue, &fields).await {
         Ok(content) => {
             (parts.notice)(key, content);
             parts.counters.accepted.add(1);

@@ -4,9 +4,11 @@
 //! at most [`PIECE_MAX`] while it arrives, and the next bytes are not read before a piece is written: the client is slowed
 //! down to what the disk takes, and memory does not follow message size.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::{Bytes, BytesMut};
 use mail_model::{EnhancedStatus, Reply, WallTime};
-use message::{Completion, HopCount};
+use message::{Completion, HopCount, ResultsFilter};
 use queue_format::record::{ChunkRef, Content, MessageKey, MessageRecord};
 use queue_store::{AppendError, Queue, Refusal};
 
@@ -34,6 +36,29 @@ pub(crate) struct Heading {
     pub(crate) envelope: Vec<u8>,
 }
 
+/// Bytes of all messages together that are kept whole.
+const WHOLE_MAX: usize = 512 << 20;
+static WHOLE: AtomicUsize = AtomicUsize::new(0);
+
+/// A message's part of that, until it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Room(usize);
+
+impl Room {
+    /// Holds `size` bytes in all. False if there is no room.
+    fn hold(&mut self, size: usize) -> bool {
+        let more = size.saturating_sub(self.0);
+        self.0 += more;
+        WHOLE.fetch_add(more, Ordering::Relaxed) + more <= WHOLE_MAX
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        WHOLE.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
 /// The message so far.
 #[derive(Debug)]
 pub(crate) struct Upload {
@@ -45,6 +70,8 @@ pub(crate) struct Upload {
     size: u64,
     held: BytesMut,
     pieces: Vec<ChunkRef>,
+    /// For who must see the content as a whole: the filter it passed, and the content.
+    copy: Option<(ResultsFilter, BytesMut, Room)>,
     /// Why it will not be taken. Its content is dropped from then on.
     failure: Option<Reply>,
 }
@@ -64,6 +91,7 @@ impl Upload {
             size: received_field.len() as u64,
             held,
             pieces: Vec::new(),
+            copy: None,
             failure: None,
         }
     }
@@ -71,6 +99,20 @@ impl Upload {
     /// The same, with what it lacks added.
     pub(crate) fn completed(self, completion: Completion) -> Self {
         Self { completion: Some(completion), ..self }
+    }
+
+    /// The content is kept at hand as a whole, and loses the results of authentication that are forged in the name of `id`.
+    pub(crate) fn kept_whole(mut self, id: &str) -> Self {
+        self.copy = Some((ResultsFilter::new(id), BytesMut::new(), Room::default()));
+        self
+    }
+
+    /// The content has ended. It is answered if it was kept whole and will be taken, with the room that it takes until that is
+    /// dropped.
+    pub(crate) async fn whole(&mut self, queue: &Queue) -> Option<(Bytes, Room)> {
+        self.end(queue).await;
+        let (_, content, room) = self.copy.take()?;
+        Some((content.freeze(), room))
     }
 
     /// What the message's record will say.
@@ -106,7 +148,34 @@ impl Upload {
         }
     }
 
+    /// Nothing more comes: what was held back until its end was known goes on.
+    async fn end(&mut self, queue: &Queue) {
+        if let Some(mut completion) = self.completion.take() {
+            self.put(queue, &completion.end()).await;
+        }
+        let mut last = Vec::new();
+        if let Some((filter, content, _)) = &mut self.copy {
+            filter.finish(&mut last);
+            content.extend_from_slice(&last);
+        }
+        self.add(queue, &last).await;
+    }
+
+    /// Takes out what is forged, and keeps a copy if one is wanted.
     async fn put(&mut self, queue: &Queue, bytes: &[u8]) {
+        let Some((filter, content, room)) = &mut self.copy else { return self.add(queue, bytes).await };
+        let mut kept = Vec::with_capacity(bytes.len());
+        filter.push(bytes, &mut kept);
+        content.extend_from_slice(&kept);
+        if room.hold(content.len()) {
+            self.add(queue, &kept).await;
+        } else {
+            let text = "too many messages are being inspected, try again later";
+            self.fail(queue, Reply::local(452, EnhancedStatus::new(4, 3, 1), text));
+        }
+    }
+
+    async fn add(&mut self, queue: &Queue, bytes: &[u8]) {
         self.size += bytes.len() as u64;
         let mut rest = bytes;
         while !rest.is_empty() && self.failure.is_none() {
@@ -131,6 +200,7 @@ impl Upload {
     fn fail(&mut self, queue: &Queue, reply: Reply) {
         self.failure = Some(reply);
         self.held = BytesMut::new();
+        self.copy = None;
         self.abandon(queue);
     }
 
@@ -141,11 +211,20 @@ impl Upload {
         }
     }
 
-    /// The content is whole. When this returns `Ok` the client may be told 250, and only then. Content that stayed here is
-    /// handed back.
-    pub(crate) async fn finish(mut self, queue: &Queue) -> Result<Bytes, NotStored> {
-        if let Some(mut completion) = self.completion.take() {
-            self.put(queue, &completion.end()).await;
+    /// The content is whole, and `fields` come before everything. When this returns `Ok` the client may be told 250, and only
+    /// then. Content that stayed here is handed back.
+    pub(crate) async fn finish(mut self, queue: &Queue, fields: &str) -> Result<Bytes, NotStored> {
+        self.end(queue).await;
+        self.size += fields.len() as u64;
+        if !fields.is_empty() && self.pieces.is_empty() && self.held.len() + fields.len() <= PIECE_MAX {
+            let rest = std::mem::replace(&mut self.held, BytesMut::from(fields.as_bytes()));
+            self.held.extend_from_slice(&rest);
+        } else if !fields.is_empty() && self.failure.is_none() {
+            // The content is on disk already; its pieces are read in the order in which the message names them.
+            match queue.append_chunk(self.heading.key, Bytes::copy_from_slice(fields.as_bytes())).await {
+                Ok(written) => self.pieces.insert(0, written),
+                Err(refusal) => self.fail(queue, reply(&refusal)),
+            }
         }
         let large = !self.pieces.is_empty() || self.held.len() > INLINE_MAX;
         if large && !self.held.is_empty() {

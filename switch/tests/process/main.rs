@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by it, in its helpers too")]
 
 mod accept;
+mod authentication;
 mod certificates;
 mod command_line;
 mod defence;

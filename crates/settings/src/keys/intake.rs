@@ -59,6 +59,12 @@ pub(super) const KEYS: &[Key] = &[
         "Who may say by XCLIENT whose session it passes on (nginx, another MTA, a test): name, address, HELO. Only they are offered it.",
     ),
     key(
+        "listeners[].authentication",
+        "`off`, `mark` or `enforce`",
+        Is("off"),
+        "What becomes of mail from strangers by SPF, DKIM, DMARC and ARC. `mark`: an Authentication-Results field says it (RFC 8601), and those that are forged in this switch's name are removed. `enforce`: mail that DMARC fails and whose domain says `reject` gets 550, and 451 while that cannot be told.",
+    ),
+    key(
         "auth.users",
         "path",
         Is("/etc/mailswitch/users"),
@@ -117,6 +123,24 @@ pub(super) const KEYS: &[Key] = &[
         "path",
         Words("none"),
         "What senders become: a pattern and an address, or `@domain` that replaces the domain.",
+    ),
+    key(
+        "dkim[].domain",
+        "domain",
+        Required,
+        "Mail of trusted clients and of users whose From field is of this domain, or of one below it that has no key of its own, is signed (RFC 6376). With several keys for it, by each.",
+    ),
+    key(
+        "dkim[].selector",
+        "name",
+        Required,
+        "The public half is found at `SELECTOR._domainkey.DOMAIN`; `switchctl dkim record` shows it.",
+    ),
+    key(
+        "dkim[].key",
+        "path",
+        Required,
+        "The private key, RSA or Ed25519, PEM; `switchctl dkim keygen` makes one. It is read again on every reload.",
     ),
     key(
         "limits.message_size",

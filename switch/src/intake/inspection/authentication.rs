@@ -1,0 +1,111 @@
+//! Whether mail is from whom it says: SPF (RFC 7208), DKIM (RFC 6376), ARC (RFC 8617) and DMARC, and the field that tells it to
+//! those who read the message after us (RFC 8601). mail-auth judges; what follows from it is decided here.
+//!
+//! | DMARC | `mark` | `enforce` |
+//! |---|---|---|
+//! | fails, and its domain says reject | taken | 550 5.7.26 (RFC 7372) |
+//! | cannot be told now | taken | 451 4.7.26 |
+//! | anything else | taken | taken |
+
+use std::fmt;
+
+use mail_auth::common::headers::HeaderWriter;
+use mail_auth::dmarc::Policy;
+use mail_auth::dmarc::verify::DmarcParameters;
+use mail_auth::spf::verify::SpfParameters;
+use mail_auth::{AuthenticatedMessage, AuthenticationResults, DmarcResult, MessageAuthenticator};
+use mail_model::{EnhancedStatus, Reply, ReversePath};
+use settings::Settings;
+
+use super::exhibit::{Exhibit, Inspecting, Inspector, Opinion};
+
+/// Looks at mail of strangers.
+pub(super) struct Authenticator {
+    judge: MessageAuthenticator,
+    hostname: String,
+    enforce: bool,
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator").field("enforce", &self.enforce).finish_non_exhaustive()
+    }
+}
+
+impl Authenticator {
+    /// It asks the same servers as everybody else here.
+    pub(super) fn new(settings: &Settings, enforce: bool) -> Result<Self, String> {
+        let (config, options) = lookup::configuration(&settings.dns);
+        let judge = MessageAuthenticator::new(config, options).map_err(|error| error.to_string())?;
+        Ok(Self { judge, hostname: settings.node.hostname.to_string(), enforce })
+    }
+
+    async fn look(&self, exhibit: &Exhibit) -> Opinion {
+        let hostname = self.hostname.as_str();
+        let (client, helo) = (exhibit.client.to_canonical(), exhibit.helo.as_str());
+        let sender = match &exhibit.envelope.reverse_path {
+            ReversePath::Null => String::new(),
+            ReversePath::Mailbox(mailbox) => mailbox.to_string(),
+        };
+        let Some(message) = AuthenticatedMessage::parse(&exhibit.content) else {
+            // Without a header nothing can be said of it, and nobody reads it as somebody's mail.
+            return Opinion::Fields(AuthenticationResults::new(hostname).to_header());
+        };
+        // RFC 7208 2.4: a bounce is judged by who delivers it.
+        let asked = if sender.is_empty() {
+            SpfParameters::verify_ehlo(client, helo, hostname)
+        } else {
+            SpfParameters::verify_mail_from(client, helo, hostname, &sender)
+        };
+        let spf = self.judge.verify_spf(asked).await;
+        let dkim = self.judge.verify_dkim(&message).await;
+        let arc = self.judge.verify_arc(&message).await;
+        let domain = sender.rsplit_once('@').map_or(helo, |(_, domain)| domain);
+        let dmarc = self.judge.verify_dmarc(DmarcParameters::new(&message, &dkim, domain, &spf)).await;
+        let verdict = dmarc.result();
+        if self.enforce {
+            let named = dmarc.domain();
+            let refuse = |code: u16, class: u8, text: String| {
+                Opinion::Refuse(Reply::local(code, EnhancedStatus::new(class, 7, 26), text))
+            };
+            match (&verdict, dmarc.policy()) {
+                (DmarcResult::Fail(_), Policy::Reject) => {
+                    return refuse(
+                        550,
+                        5,
+                        format!(
+                            "not authenticated, and {named} says that such mail is to be refused (DMARC)"
+                        ),
+                    );
+                }
+                (DmarcResult::TempError(_), _) => {
+                    return refuse(
+                        451,
+                        4,
+                        "authentication cannot be checked now, try again later".to_owned(),
+                    );
+                }
+                (
+                    DmarcResult::Pass | DmarcResult::Fail(_) | DmarcResult::PermError(_) | DmarcResult::None,
+                    _,
+                ) => {}
+            }
+        }
+        let results = AuthenticationResults::new(hostname);
+        let results = if sender.is_empty() {
+            results.with_spf_ehlo_result(&spf, client, helo)
+        } else {
+            results.with_spf_mailfrom_result(&spf, client, &sender, helo)
+        };
+        let results = results.with_dkim_results(&dkim, message.from()).with_dmarc_result(&dmarc);
+        let results =
+            if message.as_headers.is_empty() { results } else { results.with_arc_result(&arc, client) };
+        Opinion::Fields(results.to_header())
+    }
+}
+
+impl Inspector for Authenticator {
+    fn inspect<'a>(&'a self, exhibit: &'a Exhibit) -> Inspecting<'a> {
+        Box::pin(self.look(exhibit))
+    }
+}
