@@ -8,8 +8,10 @@ use control::{Code, Fault};
 use mail_model::{NodeId, QueueId};
 
 use crate::admin::Ask;
+use crate::launch::Task;
 use crate::link::Link;
 use crate::node::Node;
+use crate::own::Standing;
 
 /// The longest pause: a forgotten one must not leave a cluster without protection for ever.
 const PAUSE_MAX: Duration = Duration::from_hours(7 * 24);
@@ -33,6 +35,7 @@ impl Node {
             Request::Pause { for_ms, reason } => self.pause(for_ms, &reason).await,
             Request::Resume => self.resume().await,
             Request::Drill(order) => self.order_drill(order),
+            Request::StartPrimary => self.start_primary(),
             Request::DrillEnd => {
                 self.end_drill();
                 Ok(done("no drill hits this node any more".to_owned()))
@@ -98,6 +101,20 @@ impl Node {
         }
     }
 
+    fn start_primary(&self) -> Result<Answer, Fault> {
+        if self.draining {
+            return Err(Fault::refused_unsafe("this node is being stopped"));
+        }
+        if self.drills.keeps_down() {
+            return Err(Fault::refused_unsafe("a drill hits this node; end it: switchctl ha drill end"));
+        }
+        if self.own_switch.borrow().standing != Standing::Absent {
+            return Ok(done("the switch runs already".to_owned()));
+        }
+        self.children.start(self.plan.own(), Task::Primary);
+        Ok(done("the switch is being started".to_owned()))
+    }
+
     fn why(&self, node: NodeId) -> Result<Answer, Fault> {
         let queue = QueueId::of(node);
         if self.queues.contains_key(&queue) {
@@ -153,7 +170,7 @@ impl Node {
             protection: self.protection(&self.view().peers),
             unfit: self.unfit(),
             paused_until: self.pause.map(|(_, until)| until),
-            config_hash: self.short_hash(),
+            config_hash: self.plan.config_hash.clone(),
             smtp: self.plan.smtp,
             drill: self.drills.word(now),
         }

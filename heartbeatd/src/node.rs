@@ -246,7 +246,7 @@ impl Node {
         let dead = self.restart.dead().map(|epoch| InstanceDead { queue, epoch });
         Heartbeat {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            config_hash: self.short_hash(),
+            config_hash: self.plan.config_hash.clone(),
             state: if self.draining { "draining" } else { "up" }.to_owned(),
             queues: owned.collect(),
             heard: Vec::new(),
@@ -260,11 +260,6 @@ impl Node {
             challenge: None,
             echo: None,
         }
-    }
-
-    /// The configuration's digest as peers are told it: enough to tell two apart.
-    pub(crate) fn short_hash(&self) -> String {
-        self.plan.config_hash.chars().take(16).collect()
     }
 
     /// The storage was probed for everybody who asked meanwhile.
@@ -366,6 +361,7 @@ impl Node {
         let children = self.children.clone();
         let request = control::switch::Request::Drain {
             grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
+            notice_ms: 0,
         };
         tokio::spawn(async move {
             if let Err(error) = control::ask(&socket, request, DRAIN_ANSWER_LIMIT).await {

@@ -73,7 +73,7 @@ impl Plan {
         let program = std::env::current_exe().context("find the folder of this program")?;
         Ok(Self {
             config: std::path::absolute(config).context("make the configuration's path absolute")?,
-            config_hash: settings.hash.clone(),
+            config_hash: settings.shared_hash(),
             cluster: settings.cluster.id.clone(),
             me,
             heard_at,

@@ -241,7 +241,7 @@ async fn an_adopted_queue_is_handed_back_to_a_home_that_waits() {
     let secondary = Server::bind(&control::paths::switch(&b.state_dir, &"a".parse().unwrap())).unwrap();
     let note = Arc::clone(&drained);
     tokio::spawn(secondary.serve(move |request: switch::Request| {
-        let asked = matches!(request, switch::Request::Drain { grace_ms: 10_000 });
+        let asked = matches!(request, switch::Request::Drain { grace_ms: 10_000, notice_ms: 0 });
         note.fetch_or(asked, Ordering::Relaxed);
         async { Ok(switch::Answer::Done { message: String::new() }) }
     }));

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use cluster::instance::State;
 use control::switch::{Answer, CommitStatus, Readiness, Request, SwitchStatus};
 use control::{Code, Fault};
 use daemon_kit::logging::Levels;
@@ -28,6 +29,8 @@ use crate::tls::LiveTls;
 pub(crate) struct DrainOrder {
     /// The longest to wait for running attempts.
     pub(crate) grace: Duration,
+    /// Before anything: balancers hear of it, clients do not.
+    pub(crate) notice: Duration,
 }
 
 /// Knows how the switch stands.
@@ -67,8 +70,11 @@ impl Admin {
         match request {
             Request::Status => Ok(Answer::Status(Box::new(self.status()))),
             Request::Ready => Ok(Answer::Ready(self.readiness())),
-            Request::Drain { grace_ms } => {
-                let order = DrainOrder { grace: Duration::from_millis(grace_ms) };
+            Request::Drain { grace_ms, notice_ms } => {
+                let order = DrainOrder {
+                    grace: Duration::from_millis(grace_ms),
+                    notice: Duration::from_millis(notice_ms),
+                };
                 // A second order while one is carried out changes nothing.
                 self.orders.try_send(order).ok();
                 Ok(Answer::Done { message: format!("queue {} is being given up", self.queue.id()) })
@@ -96,7 +102,10 @@ impl Admin {
 
     fn readiness(&self) -> Readiness {
         let reasons = self.gate.reasons();
-        let state = self.queue.state().borrow().as_str().to_owned();
+        let state = *self.queue.state().borrow();
+        // For who asks, it drains from the moment it was told to.
+        let leaving = self.gate.is_leaving() && state == State::Active;
+        let state = if leaving { State::Draining } else { state }.as_str().to_owned();
         Readiness { state, ready: reasons.is_empty(), reasons }
     }
 

@@ -14,18 +14,30 @@ pub(crate) struct Gate {
     queue: Queue,
     role: Role,
     delivering: AtomicBool,
+    leaving: AtomicBool,
     draining: AtomicBool,
 }
 
 impl Gate {
     /// A gate that is still shut.
     pub(crate) fn new(queue: Queue, role: Role) -> Self {
-        Self { queue, role, delivering: AtomicBool::new(false), draining: AtomicBool::new(false) }
+        let unset = || AtomicBool::new(false);
+        Self { queue, role, delivering: unset(), leaving: unset(), draining: unset() }
     }
 
     /// Delivery works: whatever is accepted from here on is noticed by it.
     pub(crate) fn delivery_works(&self) {
         self.delivering.store(true, Ordering::Release);
+    }
+
+    /// Balancers are told to go elsewhere, for good. Clients are greeted still.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// True after [`Self::leave`] or [`Self::drain`].
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire) || self.is_draining()
     }
 
     /// No new mail from here on, for good.
@@ -54,7 +66,7 @@ impl Gate {
         if self.role == Role::Secondary {
             reasons.push("this switch drains the queue of another node and takes no mail".to_owned());
         }
-        if self.is_draining() {
+        if self.is_leaving() {
             reasons.push("this switch is draining".to_owned());
         }
         let state = *self.queue.state().borrow();

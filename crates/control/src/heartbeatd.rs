@@ -37,6 +37,8 @@ pub enum Request {
     Resume,
     /// Let a drill hit another node. Answer: [`Answer::Done`] once it is said; the peer's word tells what came of it.
     Drill(DrillOrder),
+    /// Start this node's own switch, if it does not run. Answer: [`Answer::Done`] once begun.
+    StartPrimary,
     /// End the drill that hits this node before its time. Answer: [`Answer::Done`].
     DrillEnd,
     /// Try every channel of alerts. Answer: [`Answer::Done`] with what came of each, or `failed` with the same.

@@ -21,6 +21,10 @@ pub enum Request {
     Drain {
         /// The longest to wait for running attempts, in milliseconds.
         grace_ms: u64,
+        /// Before that, for so many milliseconds, only health probes say that no new mail is taken: load balancers go
+        /// elsewhere before a client is turned away.
+        #[serde(default)]
+        notice_ms: u64,
     },
     /// Read the configuration again. Answer: [`Answer::Done`], or `failed` with every fault of the new one; the old
     /// one then stays.

@@ -63,6 +63,18 @@ pub struct Settings {
     pub hash: String,
 }
 
+impl Settings {
+    /// A digest of what must be the same on every node, 16 hexadecimal digits: names, timers and order of the cluster, who
+    /// may relay, routes and retries. Addresses and paths are each node's own.
+    #[must_use]
+    pub fn shared_hash(&self) -> String {
+        let names: Vec<&NodeId> = self.cluster.nodes.iter().map(|node| &node.id).collect();
+        let cluster = (&self.cluster.id, names, &self.cluster.timers, &self.cluster.takeover_order);
+        let text = format!("{:?}", (cluster, &self.relay, &self.routes, &self.retry));
+        blake3::hash(text.as_bytes()).to_hex().chars().take(16).collect()
+    }
+}
+
 /// What all nodes share.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClusterSettings {

@@ -2,6 +2,7 @@
 
 mod common;
 mod ha;
+mod node;
 mod queue;
 mod shows;
 
@@ -42,6 +43,9 @@ enum Noun {
     /// High availability: who owns which queue, and orders to change it.
     #[command(subcommand)]
     Ha(ha::Ha),
+    /// This node leaves the cluster in order, and comes back.
+    #[command(subcommand)]
+    Node(node::Node),
     /// The cluster's members and key.
     #[command(subcommand)]
     Cluster(Cluster),
@@ -204,6 +208,7 @@ fn run(cli: &Cli) -> Outcome {
         Noun::Log(Log::Show) => log::run(&context()?, ""),
         Noun::Log(Log::Set { order }) => log::run(&context()?, order),
         Noun::Ha(verb) => ha::run(&cli.common, verb),
+        Noun::Node(verb) => node::run(&cli.common, verb),
         Noun::Cluster(Cluster::Members) => cluster::members(&context()?),
         Noun::Cluster(Cluster::Keygen) => cluster::keygen(&context()?),
         Noun::Dkim(Dkim::Keygen { file, kind }) => dkim::keygen(file, *kind),

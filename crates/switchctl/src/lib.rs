@@ -6,6 +6,7 @@
 //! | `command` | what every command gets, and how it ends |
 //! | `status`, `ha` | what the programs say, and orders to them, over their sockets |
 //! | `drill` | real faults on a live cluster, with probe mail and a report |
+//! | `node`, `readiness` | a node leaves and comes back; whether its queue could be taken over now |
 //! | `queue`, `ledger` | what the disk says, read without touching it |
 //! | `filter` | which messages are meant |
 //! | `trace` | the story of one message |
@@ -29,9 +30,11 @@ mod filter;
 mod ha;
 mod ledger;
 mod log;
+mod node;
 mod operate;
 mod output;
 mod queue;
+mod readiness;
 mod route;
 pub mod sendmail;
 mod status;

@@ -469,6 +469,7 @@ async fn orders_go_to_heartbeatd_and_its_word_becomes_the_exit_code() {
             | heartbeatd::Request::Handback { .. }
             | heartbeatd::Request::Resume
             | heartbeatd::Request::Drill(_)
+            | heartbeatd::Request::StartPrimary
             | heartbeatd::Request::DrillEnd
             | heartbeatd::Request::Log { .. }
             | heartbeatd::Request::AlertTest

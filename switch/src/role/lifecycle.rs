@@ -3,6 +3,7 @@
 //! | what comes | what is done |
 //! |---|---|
 //! | ACTIVE | delivery starts, then new mail is taken |
+//! | an order to drain with notice | 503, clients are greeted; after the notice as below |
 //! | SIGTERM, an order to drain | 503 and 421 to new clients, sessions and attempts finish, the queue is released, exit 0 |
 //! | a second SIGTERM | exit 0 at once; the next owner recovers what was open |
 //! | SIGHUP | the configuration and the certificates are read again |
@@ -71,7 +72,7 @@ pub(crate) struct Lifecycle {
 /// How the working time of a switch ends.
 enum End {
     /// Give the queue up in order.
-    Drain(Duration),
+    Drain(DrainOrder),
     /// Nothing may be done any more.
     Lost(State),
 }
@@ -93,7 +94,7 @@ impl Lifecycle {
         let end = self.work(&mut signals, &mut orders).await;
         looking.abort();
         match end {
-            End::Drain(grace) => self.drain(grace, &mut signals).await,
+            End::Drain(order) => self.drain(order, &mut signals).await,
             End::Lost(state) => self.lost(state).await,
         }
     }
@@ -117,18 +118,18 @@ impl Lifecycle {
                     return End::Lost(State::StorageSick);
                 },
                 signal = signals.next() => match signal {
-                    Signal::Terminate | Signal::TerminateNow => return End::Drain(self.grace()),
+                    Signal::Terminate | Signal::TerminateNow => return End::Drain(self.at_once()),
                     Signal::Reload => self.reload().await,
                     Signal::Dump => self.dump(),
                 },
-                Some(order) = orders.recv() => return End::Drain(order.grace),
+                Some(order) = orders.recv() => return End::Drain(order),
                 _ = ticks.tick() => notify::status(&self.admin.line()),
             }
         }
     }
 
-    fn grace(&self) -> Duration {
-        self.admin.settings.load().cluster.timers.grace
+    fn at_once(&self) -> DrainOrder {
+        DrainOrder { grace: self.admin.settings.load().cluster.timers.grace, notice: Duration::ZERO }
     }
 
     fn become_active(&self) {
@@ -162,13 +163,12 @@ impl Lifecycle {
     }
 
     /// Gives the queue up in order, unless somebody cannot wait or somebody else has it already.
-    async fn drain(&self, grace: Duration, signals: &mut Signals) -> u8 {
+    async fn drain(&self, order: DrainOrder, signals: &mut Signals) -> u8 {
         let (queue, epoch) = (self.queue.id(), self.queue.epoch().0);
-        tracing::info!(event = "switch.draining", %queue, epoch, grace_ms = ?grace.as_millis());
+        tracing::info!(event = "switch.draining", %queue, epoch, grace_ms = ?order.grace.as_millis());
         notify::stopping();
-        self.gate.drain();
         let mut state = self.queue.state();
-        let giving_up = self.give_up(grace);
+        let giving_up = self.give_up(order);
         tokio::pin!(giving_up);
         loop {
             tokio::select! {
@@ -196,8 +196,13 @@ impl Lifecycle {
         }
     }
 
-    async fn give_up(&self, grace: Duration) {
-        tokio::join!(self.finish_sessions(), self.finish_deliveries(grace));
+    async fn give_up(&self, order: DrainOrder) {
+        if !order.notice.is_zero() {
+            self.gate.leave();
+            sleep(order.notice).await;
+        }
+        self.gate.drain();
+        tokio::join!(self.finish_sessions(), self.finish_deliveries(order.grace));
         self.queue.drain();
         self.queue.release().await;
     }

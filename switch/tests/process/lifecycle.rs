@@ -203,7 +203,7 @@ async fn a_secondary_listens_nowhere_and_gives_the_queue_back_on_order() {
     assert!(std::net::TcpStream::connect(site.smtp).is_err() && site.probe().is_empty());
 
     let grace_ms = u64::try_from(Duration::from_secs(5).as_millis()).unwrap();
-    let answer = site.ask(Request::Drain { grace_ms }).await.unwrap();
+    let answer = site.ask(Request::Drain { grace_ms, notice_ms: 0 }).await.unwrap();
     assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
     assert_eq!(switch.ended().await, 0);
     assert_eq!(lease(&site), (2, LeaseState::Released));

@@ -75,6 +75,57 @@ async fn a_node_that_stood_still_does_nothing_more_under_its_old_epoch() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_node_hands_its_mail_over_and_comes_back_on_order() -> Result<()> {
+    let mut stage = Stage::open(2).await?;
+    let load = stage.fill(800).await?;
+    let (queue, id) = (stage.scene.queue(1)?, stage.scene.site.node(1)?.id.clone());
+    let before = stage.epoch(&queue)?;
+    let ready = stage.scene.site.switchctl(0, &["ha", "readiness", id.as_str(), "-o", "json"])?;
+    let ready: serde_json::Value = serde_json::from_str(&ready)?;
+    ensure!(ready["ready"] == true && ready["messages"].as_u64() >= Some(20), "{ready}");
+    ensure!(ready["predicted_ms"].as_u64() < Some(TAKEOVER_MS_MAX), "{ready}");
+
+    let said = stage.scene.site.switchctl(1, &["node", "drain", "--notice", "1s"])?;
+    ensure!(said.contains("has released its queue"), "{said}");
+    let taken = |lease: &LeaseView| {
+        lease.epoch > before && lease.working && lease.role == Role::Secondary
+    };
+    stage.scene.leases.wait_for(&queue, "a peer takes what is left", PATIENCE, taken).await?;
+    stage.scene.put_off(false);
+    stage.scene.leases.wait_for(&queue, "the queue is drained", PATIENCE, |lease| lease.queued == 0).await?;
+    // It waits for its queue and is ready when it has it.
+    let said = stage.scene.site.switchctl(1, &["node", "resume"])?;
+    ensure!(said.contains("ready"), "{said}");
+    stage.scene.left_to_heartbeatd(1);
+    let lease = stage.scene.leases.of(&queue)?;
+    ensure!(lease.owner == id && lease.role == Role::Primary, "{lease:?}");
+    stage.close(load).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_drained_who_has_no_successor_and_a_takeover_that_would_fail_is_red() -> Result<()> {
+    let mut stage = Stage::open(2).await?;
+    stage.scene.kill(1).await?;
+    let taken = |lease: &LeaseView| lease.working && lease.role == Role::Secondary;
+    let queue = stage.scene.queue(1)?;
+    stage.scene.leases.wait_for(&queue, "the survivor drains", PATIENCE, taken).await?;
+    let said = |arguments: &[&str]| match stage.scene.site.switchctl(0, arguments) {
+        Ok(said) => said,
+        Err(error) => error.to_string(),
+    };
+    let refused = said(&["node", "drain"]);
+    ensure!(refused.contains("exit status: 4") && refused.contains("--force"), "{refused}");
+    let red = said(&["ha", "readiness", "a"]);
+    ensure!(red.contains("exit status: 1"), "{red}");
+    stage.scene.start_node(1).await?;
+    stage.scene.all_ready().await?;
+    let load = stage.load(50);
+    stage.close(load).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_heartbeats_but_with_a_fresh_lease_nobody_takes_anything() -> Result<()> {
     let stage = Stage::open(2).await?;
     let load = stage.load(800);

@@ -25,6 +25,7 @@ async fn handle(request: Request) -> Result<Answer, Fault> {
         | Request::Handback { .. }
         | Request::Pause { .. }
         | Request::Drill(_)
+        | Request::StartPrimary
         | Request::DrillEnd
         | Request::AlertTest
         | Request::Log { .. }) => Err(Fault::refused_unsafe(format!("{other:?}"))),

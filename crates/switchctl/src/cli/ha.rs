@@ -10,7 +10,7 @@ use mail_model::NodeId;
 use super::common::Common;
 use crate::command::{Context, Failure, Outcome};
 use crate::exit::Exit;
-use crate::{drill, ha, status};
+use crate::{drill, ha, readiness, status};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Ha {
@@ -50,6 +50,13 @@ pub(super) enum Ha {
         /// At most so many.
         #[arg(long, default_value_t = 50)]
         limit: u32,
+    },
+    /// If NODE died now: would its queue be taken over by this node, and how soon?
+    ///
+    /// Everything a takeover needs is tried or measured. Ends with 1 if it would fail.
+    Readiness {
+        /// The queue's home node.
+        node: NodeId,
     },
     /// A real fault on one node of the live cluster, with probe mail and a report.
     #[command(subcommand)]
@@ -108,6 +115,7 @@ pub(super) fn run(common: &Common, verb: &Ha) -> Outcome {
         Ha::Resume => ha::resume(&context()?),
         Ha::Why { node } => ha::why(&context()?, node),
         Ha::History { limit } => ha::history(&context()?, *limit),
+        Ha::Readiness { node } => readiness::run(&context()?, node),
         Ha::Drill(drill) => run_drill(common, drill),
     }
 }

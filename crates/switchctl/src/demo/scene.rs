@@ -217,6 +217,11 @@ impl Scene {
         Ok(())
     }
 
+    /// A node's switch was started again by its heartbeatd, and ends with it.
+    pub fn left_to_heartbeatd(&mut self, index: usize) {
+        self.crashed.insert(index);
+    }
+
     /// SIGTERM to both programs of a node, heartbeatd first, and waits for their ends. Answers the exit codes.
     pub async fn stop_node(&mut self, index: usize) -> Result<[Option<i32>; 2]> {
         let Some(mut node) = self.slot(index)?.take() else { return Ok([Some(0); 2]) };
