@@ -96,13 +96,21 @@ pub struct Tally {
     pub oldest: Option<WallTime>,
 }
 
+/// An attempt without an outcome.
+#[derive(Debug, Clone)]
+struct Open {
+    /// Where its ATTEMPT stands.
+    segment: SegmentId,
+    doubt: Doubt,
+}
+
 /// The state of a queue.
 #[derive(Debug, Clone)]
 pub struct Books {
     queue: QueueId,
     started: bool,
     messages: HashMap<MessageKey, Message>,
-    open: BTreeMap<(Epoch, AttemptNumber), Doubt>,
+    open: BTreeMap<(Epoch, AttemptNumber), Open>,
     totals: Totals,
     doubts: VecDeque<Doubt>,
     live_bytes: BTreeMap<SegmentId, u64>,
@@ -141,7 +149,7 @@ impl Books {
             Record::Segment(segment) => self.apply_segment(place, segment),
             Record::Message(message) => self.apply_message(place, header, message),
             Record::Carry(carry) => self.apply_carry(place, header, carry),
-            Record::Attempt(attempt) => self.apply_attempt(header.segment.epoch, attempt),
+            Record::Attempt(attempt) => self.apply_attempt(place.segment, header.segment.epoch, attempt),
             Record::Outcome(outcome) => self.apply_outcome(outcome),
             Record::Operate(operate) => self.apply_operate(&operate),
             Record::Retire { first_live } => self.apply_retire(first_live),
@@ -251,7 +259,7 @@ impl Books {
         }
     }
 
-    fn apply_attempt(&mut self, epoch: Epoch, attempt: AttemptRecord) {
+    fn apply_attempt(&mut self, segment: SegmentId, epoch: Epoch, attempt: AttemptRecord) {
         let doubt = Doubt {
             message: attempt.message,
             epoch,
@@ -260,16 +268,25 @@ impl Books {
             next_hop: attempt.next_hop,
             started: attempt.started,
         };
-        self.open.insert((epoch, attempt.number), doubt);
+        self.open.insert((epoch, attempt.number), Open { segment, doubt });
     }
 
     fn apply_outcome(&mut self, outcome: OutcomeRecord) {
-        let attempt = outcome.attempt.and_then(|number| self.open.remove(&number));
+        let attempt = outcome.attempt.and_then(|number| self.open.remove(&number)).map(|open| open.doubt);
         for group in outcome.groups {
             let doubtful = matches!(group.verdict, Verdict::InDoubt { .. } | Verdict::InDoubtHeld);
-            if doubtful && let Some(attempt) = &attempt {
-                let doubt = Doubt { recipients: group.recipients.clone(), ..attempt.clone() };
-                self.remember_doubt(doubt);
+            if doubtful && let Some((epoch, number)) = outcome.attempt {
+                let recipients = group.recipients.clone();
+                // Its ATTEMPT may have left with its segment, and with it the name of the hop.
+                let doubt = attempt.clone().unwrap_or_else(|| Doubt {
+                    message: outcome.message,
+                    epoch,
+                    attempt: number,
+                    recipients: Vec::new(),
+                    next_hop: "unknown".to_owned(),
+                    started: outcome.at,
+                });
+                self.remember_doubt(Doubt { recipients, ..doubt });
             }
             for index in group.recipients {
                 self.totals.in_doubt += u64::from(doubtful);
@@ -396,6 +413,11 @@ impl Books {
     }
 
     fn remember_doubt(&mut self, doubt: Doubt) {
+        let name = |doubt: &Doubt| (doubt.epoch, doubt.attempt);
+        // The head of the oldest segment may have named it.
+        if self.doubts.iter().any(|known| name(known) == name(&doubt)) {
+            return;
+        }
         if self.doubts.len() >= DOUBTS_KEPT {
             self.doubts.pop_front();
         }
@@ -452,7 +474,14 @@ impl Books {
 
     /// Attempts without an outcome, oldest first. For a new owner those of older epochs are in doubt.
     pub fn open_attempts(&self) -> impl Iterator<Item = &Doubt> {
-        self.open.values()
+        self.open.values().map(|open| &open.doubt)
+    }
+
+    /// The oldest segment with the ATTEMPT of an attempt that has no outcome. It must not be retired: who recovers without
+    /// that record delivers again without a doubt.
+    #[must_use]
+    pub fn first_attempted(&self) -> Option<SegmentId> {
+        self.open.values().map(|open| open.segment).min()
     }
 
     /// The newest attempts whose outcome nobody will ever know.

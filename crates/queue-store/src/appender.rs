@@ -21,7 +21,7 @@ use queue_format::books::Books;
 use queue_format::digest::DigestBuilder;
 use queue_format::frame::{Chain, FrameHeader, HEADER_LEN};
 use queue_format::lease::{FENCE_OFFSET, Fence, SECTOR_LEN};
-use queue_format::record::{Kind, Record, SealEntry, SegmentRecord};
+use queue_format::record::{DOUBTS_KEPT, Kind, Record, SealEntry, SegmentRecord};
 use queue_format::scan::Place;
 
 use crate::files::QueueFiles;
@@ -154,7 +154,12 @@ impl Appender {
             sizes,
         };
         let first_live = appender.books.lock().live_bytes().keys().next().copied().unwrap_or(segment);
-        let head = appender.segment_record(first_live);
+        let mut head = appender.segment_record(first_live);
+        // Every open attempt is about to be written as in doubt. Its ATTEMPT leaves with the older segments, and this head is
+        // what names it from then on.
+        head.doubts.extend(appender.books.lock().open_attempts().cloned());
+        let too_many = head.doubts.len().saturating_sub(DOUBTS_KEPT);
+        head.doubts.drain(..too_many);
         appender.stage(Draft::bare(Record::Segment(head)));
         appender.stage(Draft::bare(Record::Seal(seals)));
         appender.write_out()?;

@@ -47,8 +47,13 @@ impl Cleaner {
         needed: Option<SegmentId>,
     ) -> Result<Step, AppendError> {
         let (oldest, live, used_from) = survey(appender);
-        let dead_until = needed.map_or(used_from, |needed| used_from.min(needed));
+        let mut dead_until = needed.map_or(used_from, |needed| used_from.min(needed));
         let Some(oldest) = oldest.filter(|_| !self.blocked) else { return Ok(Step::Idle) };
+        if dead_until > oldest {
+            // A message may have been carried away from the ATTEMPT that runs for it.
+            let attempted = appender.books.lock().first_attempted();
+            dead_until = attempted.map_or(dead_until, |attempted| dead_until.min(attempted));
+        }
         if dead_until > oldest {
             retire(appender, dead_until)?;
             return Ok(Step::Worked);

@@ -303,6 +303,44 @@ async fn an_owner_that_releases_with_an_attempt_open_is_not_clean_and_the_attemp
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_outlives_its_message_s_segment_is_still_in_doubt_after_a_crash() {
+    let spool = tempfile::tempdir().unwrap();
+    let queue = opened(options(spool.path(), "a")).await;
+    let slow = accept(&queue, 1, b"its next hop takes long to answer").await;
+    let number = queue.begin_attempt(slow, vec![0], "hop".into(), WallTime(1)).await.unwrap();
+    let place = |seen: &Queue| seen.books(|books| books.message(slow).unwrap().place.segment).unwrap();
+    let born = place(&queue);
+    for turn in 0.. {
+        let quick = accept(&queue, 1, &[b'q'; 16 << 10]).await;
+        queue.settle(outcome(quick, None, Verdict::Delivered)).await.unwrap();
+        // It was carried, and what was left where it came from is more than the cleaner would keep.
+        if place(&queue) != born && turn > 200 {
+            break;
+        }
+        assert!(turn < 2_000, "never carried");
+    }
+    let taker = taken_by_b(spool.path(), 1).await;
+    let balance = taker.books(queue_format::books::Books::balance).unwrap();
+    assert_eq!((balance.holds, balance.totals.in_doubt, balance.queued), (true, 1, 1));
+    // Now nothing holds the old segments any more, and the doubt keeps its name without them.
+    let quick = accept(&taker, 1, b"gives the cleaner its turns").await;
+    taker.settle(outcome(quick, None, Verdict::Delivered)).await.unwrap();
+    taker.settle(OutcomeRecord { attempt: None, ..outcome(slow, None, Verdict::Delivered) }).await.unwrap();
+    let deadline = TestClock.now() + Duration::from_secs(20);
+    while taker.books(|books| books.first_live().epoch) != Some(Epoch(2)) {
+        assert!(TestClock.now() < deadline, "the old epoch is never retired");
+        let quick = accept(&taker, 1, &[b'q'; 16 << 10]).await;
+        taker.settle(outcome(quick, None, Verdict::Delivered)).await.unwrap();
+    }
+    taker.drain();
+    taker.release().await;
+    let seen = inspect::inspect(&spool.path().join("a"), "test", taker.id(), Depth::Books).unwrap();
+    let doubts: Vec<_> = seen.replay.books.doubts().collect();
+    assert_eq!(doubts.len(), 1, "{doubts:?}");
+    assert_eq!((doubts[0].attempt, doubts[0].next_hop.as_str()), (number, "hop"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_deleted_while_it_is_delivered_is_counted_once() {
     let spool = tempfile::tempdir().unwrap();
     let queue = opened(options(spool.path(), "a")).await;

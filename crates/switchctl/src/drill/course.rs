@@ -80,9 +80,10 @@ pub(crate) async fn play(
     let own = view.smtp.or(plan.targets.first().copied()).ok_or_else(misfit)?;
     let id = u64::try_from(daemon_kit::instance_id().0 >> 64).unwrap_or_default() | 1;
     let began = clock.now();
+    // Before the first probe: an attempt that runs is no doubt yet.
+    let doubts_before = in_doubt(context, None)?;
     let stage = Stage::open(context, options, &plan, (id, leases, Arc::clone(&clock)), own)?;
     let events = Events::new(began);
-    let doubts_before = in_doubt(context)?;
     let mut drill =
         Drill { context, options, screen, plan, stage, events, faults: Vec::new(), id, doubts_before };
     drill.warm_up().await?;
@@ -360,7 +361,7 @@ impl Drill<'_> {
             taker: story.taker,
             decisions: story.decisions,
             balance: Balance::close(&run, &probes, &deliveries),
-            in_doubt: in_doubt(context)?.saturating_sub(doubts_before),
+            in_doubt: in_doubt(context, Some(sink.address()))?.saturating_sub(doubts_before),
             probes: &probes,
             deliveries: &deliveries,
             events,

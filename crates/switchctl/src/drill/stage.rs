@@ -102,14 +102,15 @@ impl Stage {
 }
 
 /// Recipients in doubt in the whole history of all queues, whatever their next hop: the sums outlive the records they were made
-/// of, which go with their segments soon after a hand-back.
-pub(crate) fn in_doubt(context: &Context) -> Result<u64, Failure> {
+/// of. Attempts to `sink` that never ended are in doubt for whoever owns the queue next; before there was a sink, none are.
+pub(crate) fn in_doubt(context: &Context, sink: Option<SocketAddr>) -> Result<u64, Failure> {
+    let hop = sink.map(|sink| sink.to_string());
     let mut doubts = 0;
     for queue in context.queues() {
         let seen = context.inspect(&queue, Depth::Books).map_err(Failure::failed)?;
         let books = &seen.replay.books;
-        let open = books.open_attempts().map(|doubt| doubt.recipients.len() as u64);
-        doubts += books.totals().in_doubt + open.sum::<u64>();
+        let ours = books.open_attempts().filter(|doubt| Some(&doubt.next_hop) == hop.as_ref());
+        doubts += books.totals().in_doubt + ours.map(|doubt| doubt.recipients.len() as u64).sum::<u64>();
     }
     Ok(doubts)
 }
