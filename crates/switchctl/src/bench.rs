@@ -10,12 +10,15 @@
 //! | `figures` | medians, and the ratio of two servers |
 //! | `report` | the table for people, JSON for programs |
 //! | `plot` | bars |
+//! | `takeover` | death to first delivery, phase by phase: of mailswitch alone |
+//! | `fill` | a full queue for it |
 //!
 //! Messages are counted at the client, by 250s, and at the sink: never inside a server. Every server syncs what it
 //! acknowledges; nothing of that is turned off for either.
 
 mod course;
 mod figures;
+mod fill;
 mod mailswitch;
 mod meter;
 mod options;
@@ -23,6 +26,7 @@ mod plot;
 mod postfix;
 mod report;
 mod server;
+pub(crate) mod takeover;
 mod work;
 
 pub(crate) use options::Options;

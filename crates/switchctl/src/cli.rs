@@ -78,8 +78,12 @@ enum Noun {
     User(user::Verb),
     /// Show the main job on this machine: nodes on loopback, real mail, one fails; is anything lost?
     Demo(shows::Demo),
-    /// Measure mailswitch on this machine, beside Postfix where it is installed: accept, relay, drain.
+    /// Measure mailswitch on this machine, beside Postfix where it is installed: accept, relay, drain; and takeovers.
     Bench(shows::Bench),
+    /// Can a queue live in this directory? What the takeover protocol asks of a file system is tried there.
+    ///
+    /// Ends with 1 if a queue must not live there, with 4 on tmpfs, ramfs and overlayfs.
+    Fscheck(shows::Fscheck),
     /// Print the version.
     Version,
 }
@@ -198,6 +202,7 @@ fn run(cli: &Cli) -> Outcome {
         }
         Noun::Demo(arguments) => shows::demo(arguments, cli.common.output),
         Noun::Bench(arguments) => shows::bench(arguments, cli.common.output),
+        Noun::Fscheck(arguments) => shows::fscheck(arguments, &cli.common),
         Noun::Config(Config::Check) => config::check(&context()?, &cli.common.config),
         Noun::Config(Config::Show) => config::show(&context()?),
         Noun::Config(Config::Explain { key }) => config::explain(&cli.common.config, cli.common.output, key),

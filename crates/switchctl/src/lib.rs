@@ -7,6 +7,7 @@
 //! | `status`, `ha` | what the programs say, and orders to them, over their sockets |
 //! | `drill` | real faults on a live cluster, with probe mail and a report |
 //! | `node`, `readiness` | a node leaves and comes back; whether its queue could be taken over now |
+//! | `fscheck`, `lights` | whether a queue can live in a directory; what was looked at, with a light for each |
 //! | `queue`, `ledger` | what the disk says, read without touching it |
 //! | `filter` | which messages are meant |
 //! | `trace` | the story of one message |
@@ -27,8 +28,10 @@ mod dkim;
 mod drill;
 mod exit;
 mod filter;
+mod fscheck;
 mod ha;
 mod ledger;
+mod lights;
 mod log;
 mod node;
 mod operate;

@@ -92,15 +92,17 @@ pub(crate) fn drain(context: &Context, notice: Duration, force: bool) -> Outcome
 /// Fails if no other node could take the queue.
 fn nobody_else(context: &Context) -> Result<(), Failure> {
     let unsafe_now = |why: &str| {
-        let text = format!("{why}, so nobody would deliver what is left in the queue; --force drains all the same");
+        let text =
+            format!("{why}, so nobody would deliver what is left in the queue; --force drains all the same");
         Err(Failure::new(Exit::Unsafe, text))
     };
     let Ok(view) = view(context) else {
         return unsafe_now("heartbeatd of this node does not answer");
     };
-    let may_take = view.peers.iter().any(|peer| {
-        peer.state == "up" && !peer.paused && peer.paths.iter().any(|path| path.up)
-    });
+    let may_take = view
+        .peers
+        .iter()
+        .any(|peer| peer.state == "up" && !peer.paused && peer.paths.iter().any(|path| path.up));
     if may_take { Ok(()) } else { unsafe_now("no other node is heard that could take the queue over") }
 }
 

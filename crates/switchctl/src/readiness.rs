@@ -17,59 +17,20 @@ use serde_json::json;
 
 use crate::command::{Context, Outcome, misfit, say};
 use crate::exit::Exit;
-use crate::output::{Format, Listing};
+use crate::fscheck;
+use crate::lights::{Light, Lights};
+use crate::output::Format;
 
 /// Between the decision and the claim: a process is started.
 const START_MS: u64 = 150;
 
-/// How one thing stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Light {
-    Green,
-    /// A takeover works, but somebody should look.
-    Amber,
-    /// A takeover would fail.
-    Red,
-}
-
-impl Light {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Green => "green",
-            Self::Amber => "amber",
-            Self::Red => "red",
-        }
-    }
-}
-
-/// What was found, one thing after the other.
+/// What was found.
 #[derive(Debug, Default)]
 struct Findings {
-    lights: Vec<(&'static str, Light, String)>,
+    lights: Lights,
     probe_ms: u64,
     recovery_ms: u64,
     messages: usize,
-}
-
-impl Findings {
-    fn add(&mut self, what: &'static str, light: Light, text: impl Into<String>) {
-        self.lights.push((what, light, text.into()));
-    }
-
-    fn if_well(&mut self, what: &'static str, well: bool, otherwise: Light, text: impl Into<String>) {
-        self.add(what, if well { Light::Green } else { otherwise }, text);
-    }
-
-    fn worst(&self) -> Light {
-        let has = |light| self.lights.iter().any(|(_, found, _)| *found == light);
-        if has(Light::Red) {
-            Light::Red
-        } else if has(Light::Amber) {
-            Light::Amber
-        } else {
-            Light::Green
-        }
-    }
 }
 
 /// Says how a takeover of the queue of `node` by this node would go. Ends with 1 if it would fail.
@@ -80,7 +41,7 @@ pub(crate) fn run(context: &Context, node: &NodeId) -> Outcome {
         Ok(Answer::Status(view)) => Some(*view),
         Ok(Answer::Done { .. } | Answer::Records(_)) => return Err(misfit()),
         Err(why) => {
-            found.add("heartbeatd", Light::Red, why.message);
+            found.lights.add("heartbeatd", Light::Red, why.message);
             None
         }
     };
@@ -91,22 +52,18 @@ pub(crate) fn run(context: &Context, node: &NodeId) -> Outcome {
     }
     storage(context, &timers, &mut found);
     queue(context, node, &mut found);
+    let (light, text) = fscheck::last(context);
+    found.lights.add("fscheck", light, text);
     let own = *node == context.settings.node.id;
     let rank = context.settings.cluster.takeover_order.iter().filter(|other| *other != node);
     let rank = rank.take_while(|other| **other != context.settings.node.id).count();
     let stagger = timers.stagger * u32::try_from(rank).unwrap_or(u32::MAX).min(64);
-    let predicted = millis(timers.window + timers.observe * 2 + stagger)
-        + found.probe_ms
-        + START_MS
-        + found.recovery_ms;
-    let worst = found.worst();
-    let mut listing = Listing::new("mailswitch.ha.readiness/1", &["what", "light", "detail"]);
-    for (what, light, text) in &found.lights {
-        listing.row(vec![json!(what), json!(light.as_str()), json!(text)]);
-    }
+    let predicted =
+        millis(timers.window + timers.observe * 2 + stagger) + found.probe_ms + START_MS + found.recovery_ms;
+    let worst = found.lights.worst();
+    let mut listing = found.lights.listing("mailswitch.ha.readiness/1");
     listing.with("node", json!(node));
     listing.with("taker", json!(if own { None } else { Some(&context.settings.node.id) }));
-    listing.with("light", json!(worst.as_str()));
     listing.with("ready", json!(worst != Light::Red));
     listing.with("predicted_ms", json!(predicted));
     listing.with("recovery_ms", json!(found.recovery_ms));
@@ -116,7 +73,10 @@ pub(crate) fn run(context: &Context, node: &NodeId) -> Outcome {
         let after = format!("{}.{} s", predicted / 1_000, predicted % 1_000 / 100);
         say(match worst {
             Light::Red => format!("RED: if node {node} died now, its queue would not be taken over"),
-            light => format!("{}: if node {node} died now, its queue would be at work again after about {after}", light.as_str().to_uppercase()),
+            light @ (Light::Green | Light::Amber) => format!(
+                "{}: if node {node} died now, its queue would be at work again after about {after}",
+                light.as_str().to_uppercase()
+            ),
         })?;
     }
     Ok(if worst == Light::Red { Exit::Failed } else { shown })
@@ -126,42 +86,44 @@ pub(crate) fn run(context: &Context, node: &NodeId) -> Outcome {
 fn taker(context: &Context, node: &NodeId, view: &HeartbeatdStatus, found: &mut Findings) {
     let fit = |peer: &PeerStatus| peer.state == "up" && !peer.paused && peer.paths.iter().any(|path| path.up);
     if *node == view.node {
-        let takers: Vec<&str> = view.peers.iter().filter(|peer| fit(peer)).map(|peer| peer.node.as_str()).collect();
-        let text = format!("nodes that could take it: [{}]; ask one of them for its own view", takers.join(", "));
-        found.if_well("taker", !takers.is_empty(), Light::Red, text);
+        let takers: Vec<&str> =
+            view.peers.iter().filter(|peer| fit(peer)).map(|peer| peer.node.as_str()).collect();
+        let text =
+            format!("nodes that could take it: [{}]; ask one of them for its own view", takers.join(", "));
+        found.lights.if_well("taker", !takers.is_empty(), Light::Red, text);
     } else {
         let paused = view.paused_until.is_some();
         let text = if paused { "takeovers by this node are paused" } else { "this node may take it" };
-        found.if_well("taker", !paused, Light::Red, text);
+        found.lights.if_well("taker", !paused, Light::Red, text);
         let own = QueueId::of(view.node.clone());
         match context.ask_switch(&own, switch::Request::Ready) {
             Ok(switch::Answer::Ready(said)) => {
                 let text = if said.ready { "takes mail".to_owned() } else { said.reasons.join("; ") };
                 // A sick lease of one's own is an obstacle to every takeover; a full disk or a drain are not.
                 let light = if said.state == "STORAGE_SICK" { Light::Red } else { Light::Amber };
-                found.if_well("own switch", said.ready, light, text);
+                found.lights.if_well("own switch", said.ready, light, text);
             }
-            Ok(_) => found.add("own switch", Light::Amber, misfit().message),
-            Err(why) => found.add("own switch", Light::Amber, why.message),
+            Ok(_) => found.lights.add("own switch", Light::Amber, misfit().message),
+            Err(why) => found.lights.add("own switch", Light::Amber, why.message),
         }
     }
     let twin = view.peers.iter().find(|peer| peer.node == *node);
     if let Some(peer) = twin {
         let up = peer.paths.iter().filter(|path| path.up).count();
         let text = format!("heard on {up} of {} paths", peer.paths.len());
-        found.if_well("heartbeats", up == peer.paths.len(), Light::Amber, text);
+        found.lights.if_well("heartbeats", up == peer.paths.len(), Light::Amber, text);
     }
     for peer in &view.peers {
         let own = env!("CARGO_PKG_VERSION");
         let text = format!("node {}: {}, this node: {own}", peer.node, or_unknown(&peer.version));
-        found.if_well("version", peer.version == own, Light::Amber, text);
+        found.lights.if_well("version", peer.version == own, Light::Amber, text);
         let text = format!(
             "node {}: {}, this node: {} (names, timers, relay, routes, retries)",
             peer.node,
             or_unknown(&peer.config_hash),
             view.config_hash
         );
-        found.if_well("configuration", peer.config_hash == view.config_hash, Light::Amber, text);
+        found.lights.if_well("configuration", peer.config_hash == view.config_hash, Light::Amber, text);
     }
 }
 
@@ -176,11 +138,11 @@ fn lease(node: &NodeId, view: &HeartbeatdStatus, timers: &Timers, found: &mut Fi
     match (queue, age, owner) {
         (Some(queue), Some(age), Some(owner)) => {
             let text = format!("epoch {} of {owner}, renewed {age} ms ago, {}", queue.epoch, queue.state);
-            found.if_well("lease", age <= millis(timers.window), Light::Amber, text);
+            found.lights.if_well("lease", age <= millis(timers.window), Light::Amber, text);
             let text = if owner == node { "at home".to_owned() } else { format!("with node {owner}") };
-            found.if_well("owner", owner == node, Light::Amber, text);
+            found.lights.if_well("owner", owner == node, Light::Amber, text);
         }
-        _ => found.add("lease", Light::Red, "it cannot be read from here; look at queue.dir"),
+        _ => found.lights.add("lease", Light::Red, "it cannot be read from here; look at queue.dir"),
     }
 }
 
@@ -189,20 +151,22 @@ fn storage(context: &Context, timers: &Timers, found: &mut Findings) {
     match observe::probe(spool, daemon_kit::instance_id(), &SystemClock) {
         Ok(took) => {
             found.probe_ms = millis(took);
-            let text = format!("a write with its sync took {} ms of {} ms", millis(took), millis(timers.renew));
-            found.if_well("storage", took <= timers.renew, Light::Red, text);
+            let text =
+                format!("a write with its sync took {} ms of {} ms", millis(took), millis(timers.renew));
+            found.lights.if_well("storage", took <= timers.renew, Light::Red, text);
         }
-        Err(error) => found.add("storage", Light::Red, format!("{}: {error}", spool.display())),
+        Err(error) => found.lights.add("storage", Light::Red, format!("{}: {error}", spool.display())),
     }
     match statvfs(spool) {
         Ok(stat) => {
             let free = stat.blocks_available().saturating_mul(stat.fragment_size());
-            let wanted = context.settings.queue.free_space_reserve.max(context.settings.queue.segment_size * 2);
+            let wanted =
+                context.settings.queue.free_space_reserve.max(context.settings.queue.segment_size * 2);
             let text = format!("{} MiB free, {} MiB wanted", free >> 20, wanted >> 20);
             let light = if free < context.settings.queue.segment_size { Light::Red } else { Light::Amber };
-            found.if_well("space", free >= wanted, light, text);
+            found.lights.if_well("space", free >= wanted, light, text);
         }
-        Err(error) => found.add("space", Light::Red, format!("{}: {error}", spool.display())),
+        Err(error) => found.lights.add("space", Light::Red, format!("{}: {error}", spool.display())),
     }
 }
 
@@ -214,29 +178,14 @@ fn queue(context: &Context, node: &NodeId, found: &mut Findings) {
             found.recovery_ms = millis(SystemClock.now().since(began));
             found.messages = seen.replay.books.len();
             let faults = seen.replay.faults.len();
-            let text = format!("{} messages read in {} ms, {faults} faults", found.messages, found.recovery_ms);
-            found.if_well("queue", faults == 0, Light::Amber, text);
+            let text =
+                format!("{} messages read in {} ms, {faults} faults", found.messages, found.recovery_ms);
+            found.lights.if_well("queue", faults == 0, Light::Amber, text);
         }
-        Err(why) => found.add("queue", Light::Red, why),
+        Err(why) => found.lights.add("queue", Light::Red, why),
     }
 }
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_red_light_is_red_and_amber_is_no_failure() {
-        let mut found = Findings::default();
-        assert_eq!(found.worst(), Light::Green);
-        found.if_well("a", false, Light::Amber, "");
-        found.if_well("b", true, Light::Red, "");
-        assert_eq!(found.worst(), Light::Amber);
-        found.add("c", Light::Red, "");
-        assert_eq!(found.worst(), Light::Red);
-    }
 }

@@ -67,14 +67,27 @@ pub(crate) fn run(context: &Context, check: bool) -> Outcome {
     let exit = context.show(&listing)?;
     if let (Format::Table, Ok(view)) = (context.format, &heartbeatd) {
         say(format_args!("protection: {}", view.protection))?;
-        if let Some(until) = view.paused_until {
-            say(format_args!("takeover is paused until {}", plain(&time(until))))?;
-        }
+        say_pause(view)?;
     }
     if let (Format::Table, false) = (context.format, context.settings.cluster.nodes.len() == 1) {
         say(last_drill(drilled.as_ref(), SystemClock.wall()))?;
     }
     Ok(exit)
+}
+
+/// Until when this node takes nothing over, if it was told so.
+fn paused(view: &HeartbeatdStatus) -> Option<String> {
+    let until = view.paused_until?;
+    let left = until.since(SystemClock.wall()).as_secs().div_ceil(60);
+    Some(format!(
+        "takeover by node {} is paused until {}, {left} min more; end it: switchctl ha resume",
+        view.node,
+        plain(&time(until))
+    ))
+}
+
+fn say_pause(view: &HeartbeatdStatus) -> Result<(), Failure> {
+    paused(view).map_or(Ok(()), say)
 }
 
 /// How long ago a takeover was tried last, and what came of it.
@@ -133,6 +146,7 @@ pub(crate) fn cluster(context: &Context) -> Outcome {
     let exit = context.show(&listing)?;
     if context.format == Format::Table {
         say(format_args!("protection: {}", view.protection))?;
+        say_pause(&view)?;
         for peer in &view.peers {
             let paths: Vec<String> = peer.paths.iter().map(path).collect();
             say(format_args!("peer {}: {}", peer.node, paths.join(", ")))?;
@@ -162,7 +176,10 @@ fn plug_in(
         (Ok(status), Ok(view)) if alone || view.protection == "full" => {
             ("OK", format!("ready, {} queued, protection {}", status.queued_recipients, view.protection))
         }
-        (Ok(_), Ok(view)) => (WARNING, view.protection.clone()),
+        (Ok(_), Ok(view)) => {
+            let pause = paused(view).map(|pause| format!("; {pause}")).unwrap_or_default();
+            (WARNING, format!("{}{pause}", view.protection))
+        }
     };
     say(format_args!("MAILSWITCH {word} - {text}"))?;
     // A plug-in's 1 and 2 are numbers of ours too, with other names.

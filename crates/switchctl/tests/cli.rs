@@ -28,6 +28,8 @@ use tempfile::TempDir;
 
 #[path = "cli/dkim.rs"]
 mod dkim;
+#[path = "cli/fscheck.rs"]
+mod fscheck;
 #[path = "cli/operate.rs"]
 mod operate;
 #[path = "cli/sendmail.rs"]

@@ -87,9 +87,7 @@ async fn a_drained_node_hands_its_mail_over_and_comes_back_on_order() -> Result<
 
     let said = stage.scene.site.switchctl(1, &["node", "drain", "--notice", "1s"])?;
     ensure!(said.contains("has released its queue"), "{said}");
-    let taken = |lease: &LeaseView| {
-        lease.epoch > before && lease.working && lease.role == Role::Secondary
-    };
+    let taken = |lease: &LeaseView| lease.epoch > before && lease.working && lease.role == Role::Secondary;
     stage.scene.leases.wait_for(&queue, "a peer takes what is left", PATIENCE, taken).await?;
     stage.scene.put_off(false);
     stage.scene.leases.wait_for(&queue, "the queue is drained", PATIENCE, |lease| lease.queued == 0).await?;

@@ -1,13 +1,16 @@
-//! `switchctl demo` and `switchctl bench`: what is shown on this machine.
+//! `switchctl demo`, `bench` and `fscheck`: what is shown or tried on this machine.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
+use mail_model::NodeId;
 
+use super::common::Common;
 use crate::command::{Failure, Outcome};
 use crate::exit::Exit;
 use crate::output::Format;
-use crate::{bench, demo};
+use crate::{bench, demo, fscheck};
 
 #[derive(Debug, Args)]
 pub(super) struct Demo {
@@ -31,8 +34,39 @@ pub(super) struct Demo {
     keep: bool,
 }
 
+#[derive(Debug, Subcommand)]
+enum What {
+    /// How long a takeover takes: a node with a full queue is killed, and another delivers out of it.
+    Takeover(Takeover),
+}
+
 #[derive(Debug, Args)]
+struct Takeover {
+    /// Messages in the queue of the node that dies.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    messages: u32,
+    /// How often.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    runs: u32,
+    /// cluster.takeover.window of every node; the other timers follow from it. 1s is the fastest there is.
+    #[arg(long, value_parser = settings::parse_duration, value_name = "D", default_value = "2s")]
+    window: Duration,
+    /// Wait until the queue is empty, each time.
+    #[arg(long)]
+    drain: bool,
+    /// End with 6 if a first delivery came later than this.
+    #[arg(long, value_parser = settings::parse_duration, value_name = "D")]
+    slo: Option<Duration>,
+    /// Where the queues are written; the disk that is measured.
+    #[arg(long = "on", value_name = "DIR", default_value = "/var/tmp")]
+    folder: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Bench {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Short runs of few loads, to see that everything works. Its figures say little.
     #[arg(long)]
     quick: bool,
@@ -59,6 +93,37 @@ pub(super) struct Bench {
     report: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Fscheck {
+    /// Where queues are to lie: what queue.dir names.
+    dir: PathBuf,
+    /// Try it from two machines: give this command on NODE too, within two minutes, naming this node.
+    #[arg(long, value_name = "NODE")]
+    peer: Option<NodeId>,
+    /// Try it on tmpfs, ramfs or overlayfs too.
+    #[arg(long)]
+    force: bool,
+    /// How often claims race, and how often one process reads what another has synced.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rounds: u32,
+    /// One of the processes that race.
+    #[arg(long, hide = true)]
+    racer: Option<String>,
+}
+
+pub(super) fn fscheck(arguments: &Fscheck, common: &Common) -> Outcome {
+    if let Some(name) = &arguments.racer {
+        return fscheck::racer(&arguments.dir, name);
+    }
+    let options = fscheck::Options {
+        dir: arguments.dir.clone(),
+        peer: arguments.peer.clone(),
+        force: arguments.force,
+        rounds: arguments.rounds,
+    };
+    fscheck::run(&common.config, common.output, &options)
+}
+
 pub(super) fn demo(arguments: &Demo, output: Format) -> Outcome {
     demo::run(demo::Options {
         nodes: usize::from(arguments.nodes),
@@ -73,6 +138,18 @@ pub(super) fn demo(arguments: &Demo, output: Format) -> Outcome {
 }
 
 pub(super) fn bench(arguments: &Bench, output: Format) -> Outcome {
+    if let Some(What::Takeover(takeover)) = &arguments.what {
+        let options = bench::takeover::Options {
+            messages: takeover.messages,
+            runs: takeover.runs,
+            window: takeover.window,
+            drain: takeover.drain,
+            slo: takeover.slo,
+            dir: takeover.folder.clone(),
+            json: output != Format::Table,
+        };
+        return bench::takeover::run(&options).map_err(|error| Failure::failed(format_args!("{error:#}")));
+    }
     let quick = arguments.quick;
     let or = |value: Option<u32>, long: u32, short: u32| {
         u64::from(value.unwrap_or(if quick { short } else { long }))
