@@ -6,71 +6,26 @@
 //! totals and nowhere else. That is enough, because segments retire oldest first and every frame about a message stands
 //! behind its MESSAGE or CARRY: a message that is still live is always known.
 
+mod message;
+mod packed;
+
 use std::collections::{BTreeMap, VecDeque};
 
-use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
+use foldhash::fast::RandomState;
+use foldhash::{HashSet, HashSetExt};
+use indexmap::IndexMap;
 use mail_model::{AttemptNumber, Epoch, QueueId, RecipientIndex, Reply, SegmentId, WallTime};
 
+pub use self::message::{BodyPlace, Message, Standing};
+
+use self::packed::Packed;
 use crate::frame::FrameHeader;
 use crate::record::{
-    AttemptRecord, CarryRecord, ChunkRef, Content, DOUBTS_KEPT, Doubt, Failure, MessageKey, MessageRecord,
+    AttemptRecord, CarryRecord, Content, DOUBTS_KEPT, Doubt, Failure, MessageKey, MessageRecord,
     OperateRecord, OutcomeRecord, RecipientState, Record, SegmentRecord, Settles, Totals, Verb, Verdict,
+    count_recipients,
 };
 use crate::scan::Place;
-
-/// One recipient's standing, in memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
-    /// Where it stands.
-    pub state: RecipientState,
-    /// Attempts that ended.
-    pub attempts: u16,
-    /// Not before.
-    pub due: WallTime,
-    /// The last thing that was said about it.
-    pub last_reply: Option<Box<Reply>>,
-}
-
-/// Where a message's content is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BodyPlace {
-    /// The body of its own frame.
-    Inline {
-        /// Where it starts in the segment of [`Message::place`].
-        offset: u64,
-        /// Bytes.
-        len: u32,
-        /// Crc32c.
-        crc: u32,
-    },
-    /// Pieces, in order.
-    Chunks(Box<[ChunkRef]>),
-}
-
-/// A live message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// Its newest MESSAGE or CARRY frame.
-    pub place: Place,
-    /// Bytes of that frame.
-    pub frame_len: u64,
-    /// Its content.
-    pub body: BodyPlace,
-    /// When it was accepted.
-    pub received: WallTime,
-    /// Bytes of content.
-    pub size: u64,
-    /// See [`crate::record::decode_envelope`].
-    pub envelope: Box<[u8]>,
-    /// One for each recipient.
-    pub standings: Box<[Standing]>,
-}
-
-impl Message {
-    fn is_done(&self) -> bool {
-        self.standings.iter().all(|s| s.state.is_final())
-    }
-}
 
 /// The sums, and what was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -109,7 +64,8 @@ struct Open {
 pub struct Books {
     queue: QueueId,
     started: bool,
-    messages: HashMap<MessageKey, Message>,
+    /// Without gaps, so that a million of them are no larger than they must be.
+    messages: IndexMap<MessageKey, Packed, RandomState>,
     open: BTreeMap<(Epoch, AttemptNumber), Open>,
     totals: Totals,
     doubts: VecDeque<Doubt>,
@@ -120,6 +76,10 @@ pub struct Books {
     clean: bool,
 }
 
+/// Memory is given back when only this part of it is used.
+const SPARSE: usize = 8;
+/// And there is so much of it, in messages, that it is worth it.
+const SMALL: usize = 65_536;
 /// How many anomalies are kept as text; more are only counted in the last line.
 const ANOMALIES_KEPT: usize = 1_000;
 
@@ -130,7 +90,7 @@ impl Books {
         Self {
             queue,
             started: false,
-            messages: HashMap::new(),
+            messages: IndexMap::default(),
             open: BTreeMap::new(),
             totals: Totals::default(),
             doubts: VecDeque::new(),
@@ -183,7 +143,7 @@ impl Books {
     }
 
     fn apply_message(&mut self, place: Place, header: &FrameHeader, record: MessageRecord) {
-        let Some(count) = recipient_count(&record.envelope) else {
+        let Ok(count) = count_recipients(&record.envelope) else {
             self.anomaly(format!("segment {} offset {}: unreadable envelope", place.segment, place.offset));
             return;
         };
@@ -241,7 +201,8 @@ impl Books {
             standings,
         };
         self.weigh(&message, true);
-        if let Some(old) = self.messages.insert(record.key, message) {
+        let old = self.messages.insert(record.key, Packed::of(&message));
+        if let Some(old) = old.and_then(|old| old.open()) {
             self.weigh(&old, false);
         }
     }
@@ -273,6 +234,7 @@ impl Books {
 
     fn apply_outcome(&mut self, outcome: OutcomeRecord) {
         let attempt = outcome.attempt.and_then(|number| self.open.remove(&number)).map(|open| open.doubt);
+        let mut message = self.message(outcome.message);
         for group in outcome.groups {
             let doubtful = matches!(group.verdict, Verdict::InDoubt { .. } | Verdict::InDoubtHeld);
             if doubtful && let Some((epoch, number)) = outcome.attempt {
@@ -290,22 +252,22 @@ impl Books {
             }
             for index in group.recipients {
                 self.totals.in_doubt += u64::from(doubtful);
-                let tried = outcome.attempt.is_some();
-                self.conclude(outcome.message, index, group.verdict, group.reply.as_ref(), tried);
+                let result = (group.verdict, group.reply.as_ref(), outcome.attempt.is_some());
+                self.conclude(outcome.message, message.as_mut(), index, result);
             }
         }
-        self.drop_if_done(outcome.message);
+        self.keep(outcome.message, message);
     }
 
+    /// `message` is what is known of the message `key`; the result is a verdict, a reply, and whether an attempt came to it.
     fn conclude(
         &mut self,
         key: MessageKey,
+        message: Option<&mut Message>,
         index: RecipientIndex,
-        verdict: Verdict,
-        reply: Option<&Reply>,
-        tried: bool,
+        (verdict, reply, tried): (Verdict, Option<&Reply>, bool),
     ) {
-        let standing = match self.messages.get_mut(&key) {
+        let standing = match message {
             None => None,
             Some(message) => match message.standings.get_mut(usize::from(index)) {
                 Some(standing) if standing.state.is_final() => {
@@ -346,8 +308,9 @@ impl Books {
     }
 
     fn settle(&mut self, settles: &Settles) {
+        let mut message = self.message(settles.message);
         for (index, how) in &settles.recipients {
-            if let Some(message) = self.messages.get_mut(&settles.message) {
+            if let Some(message) = &mut message {
                 match message.standings.get_mut(usize::from(*index)) {
                     Some(standing) if matches!(standing.state, RecipientState::Owed(_)) => {
                         standing.state = RecipientState::Failed(*how);
@@ -363,11 +326,11 @@ impl Books {
             }
             count_failure(&mut self.totals, *how);
         }
-        self.drop_if_done(settles.message);
+        self.keep(settles.message, message);
     }
 
     fn apply_operate(&mut self, operate: &OperateRecord) {
-        let Some(message) = self.messages.get_mut(&operate.message) else {
+        let Some(mut message) = self.message(operate.message) else {
             if operate.verb == Verb::Delete {
                 self.totals.deleted += operate.recipients.len() as u64;
             }
@@ -389,7 +352,7 @@ impl Books {
                 (Verb::Hold | Verb::Release | Verb::Retry | Verb::Delete, _) => {}
             }
         }
-        self.drop_if_done(operate.message);
+        self.keep(operate.message, Some(message));
     }
 
     fn apply_retire(&mut self, first_live: SegmentId) {
@@ -403,12 +366,20 @@ impl Books {
         }
     }
 
-    fn drop_if_done(&mut self, key: MessageKey) {
-        if self.messages.get(&key).is_some_and(Message::is_done)
-            && let Some(done) = self.messages.remove(&key)
-        {
-            self.weigh(&done, false);
+    /// Takes back a message that was changed; one that is done goes.
+    fn keep(&mut self, key: MessageKey, message: Option<Message>) {
+        let Some(message) = message else { return };
+        if !message.is_done() {
+            self.messages.insert(key, Packed::of(&message));
+            return;
+        }
+        if self.messages.swap_remove(&key).is_some() {
+            self.weigh(&message, false);
             self.unreplied.remove(&key);
+        }
+        // What a large queue took is given back when it is small again.
+        if self.messages.len() < self.messages.capacity() / SPARSE && self.messages.capacity() > SMALL {
+            self.messages.shrink_to(self.messages.len() * 2);
         }
     }
 
@@ -445,13 +416,13 @@ impl Books {
 
     /// A live message.
     #[must_use]
-    pub fn message(&self, key: MessageKey) -> Option<&Message> {
-        self.messages.get(&key)
+    pub fn message(&self, key: MessageKey) -> Option<Message> {
+        self.messages.get(&key)?.open()
     }
 
     /// All live messages, in no order.
-    pub fn messages(&self) -> impl Iterator<Item = (MessageKey, &Message)> {
-        self.messages.iter().map(|(key, message)| (*key, message))
+    pub fn messages(&self) -> impl Iterator<Item = (MessageKey, Message)> {
+        self.messages.iter().filter_map(|(key, packed)| Some((*key, packed.open()?)))
     }
 
     /// How many messages are live.
@@ -492,7 +463,7 @@ impl Books {
     /// Live recipients whose sender has not been told of their failure.
     pub fn owed(&self) -> impl Iterator<Item = (MessageKey, RecipientIndex, Failure)> {
         self.messages.iter().flat_map(|(key, message)| {
-            (0..).zip(&message.standings).filter_map(|(index, standing)| match standing.state {
+            (0..).zip(message.glance()).filter_map(|(index, glance)| match glance.state {
                 RecipientState::Owed(how) => Some((*key, index, how)),
                 RecipientState::Queued
                 | RecipientState::Held
@@ -523,13 +494,8 @@ impl Books {
 
     /// Live messages with a frame or chunk in `segment`.
     pub fn messages_in(&self, segment: SegmentId) -> impl Iterator<Item = MessageKey> {
-        self.messages.iter().filter_map(move |(key, message)| {
-            let chunked = match &message.body {
-                BodyPlace::Inline { .. } => false,
-                BodyPlace::Chunks(chunks) => chunks.iter().any(|c| c.segment == segment),
-            };
-            (message.place.segment == segment || chunked).then_some(*key)
-        })
+        let found = self.messages.iter().filter(move |(_, message)| message.lies_in(segment));
+        found.map(|(key, _)| *key)
     }
 
     /// What could not be true and was met all the same. Empty in every queue that was not damaged.
@@ -549,8 +515,9 @@ impl Books {
     pub fn tally(&self) -> Tally {
         let mut tally = Tally::default();
         for message in self.messages.values() {
-            tally.oldest = Some(tally.oldest.map_or(message.received, |oldest| oldest.min(message.received)));
-            for standing in &message.standings {
+            let received = message.received();
+            tally.oldest = Some(tally.oldest.map_or(received, |oldest| oldest.min(received)));
+            for standing in message.glance() {
                 match standing.state {
                     RecipientState::Queued => tally.queued += 1,
                     RecipientState::Held => tally.held += 1,
@@ -562,10 +529,19 @@ impl Books {
         tally
     }
 
+    /// When the first thing is to be done about each live message that has something to do, in no order. Opens no message.
+    pub fn agenda(&self) -> impl Iterator<Item = (WallTime, MessageKey)> {
+        self.messages.iter().filter_map(|(key, message)| {
+            let waits = |state| matches!(state, RecipientState::Queued | RecipientState::Owed(_));
+            let due = message.glance().filter(|glance| waits(glance.state)).map(|glance| glance.due).min();
+            due.map(|due| (due, *key))
+        })
+    }
+
     /// The proof: the sums against a count of what is there.
     #[must_use]
     pub fn balance(&self) -> Balance {
-        let waiting = |m: &Message| m.standings.iter().filter(|s| !s.state.is_final()).count() as u64;
+        let waiting = |m: &Packed| m.glance().filter(|s| !s.state.is_final()).count() as u64;
         let queued = self.messages.values().map(waiting).sum();
         Balance { totals: self.totals, queued, holds: self.totals.queued() == Some(queued) }
     }
@@ -576,10 +552,4 @@ fn count_failure(totals: &mut Totals, how: Failure) {
         Failure::Bounced => totals.bounced += 1,
         Failure::Expired => totals.expired += 1,
     }
-}
-
-/// Recipients of an encoded envelope.
-fn recipient_count(envelope: &[u8]) -> Option<u16> {
-    let envelope = crate::record::decode_envelope(envelope).ok()?;
-    u16::try_from(envelope.recipients.len()).ok()
 }

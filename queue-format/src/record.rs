@@ -7,7 +7,7 @@
 //! | `CHUNK` | a piece of a large message; the bytes are the frame's body | the `MESSAGE` that names it |
 //! | `MESSAGE` | envelope and content (the body, or named chunks): the message exists | the 250 |
 //! | `CARRY` | the same message with all its state, moved to a younger segment | replaces what older segments said |
-//! | `ATTEMPT` | these recipients are about to be tried | the transaction may begin |
+//! | `ATTEMPT` | these recipients are about to be tried | the final dot |
 //! | `OUTCOME` | what became of them | who is still queued, who is owed a bounce |
 //! | `OPERATE` | an operator's verb: hold, release, delete, retry | the same |
 //! | `NEXT` | the next segment exists and goes on from here | recovery never depends on a directory listing |
@@ -22,7 +22,7 @@ use mail_model::{
     AttemptNumber, Epoch, InstanceId, NodeId, QueueId, RecipientIndex, Reply, SegmentId, WallTime,
 };
 
-pub use envelope::{decode_envelope, encode_envelope};
+pub use envelope::{count_recipients, decode_envelope, encode_envelope};
 
 /// The kind of a record, as the frame's header has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -48,7 +48,7 @@ pub(crate) async fn make(
     about: MessageKey,
     remote: &(dyn Fn(RecipientIndex) -> Option<String> + Sync),
 ) -> Result<Option<Bounce>, Refusal> {
-    let Some(case) = queue.books(|books| look_up(books.message(about)?)).flatten() else { return Ok(None) };
+    let Some(case) = queue.books(|books| look_up(&books.message(about)?)).flatten() else { return Ok(None) };
     let key = queue.next_key();
     let returned = returned(queue, about, &case).await;
     let eight_bit = match &returned {

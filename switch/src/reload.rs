@@ -13,7 +13,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use daemon_kit::{configuration, tables};
 use mail_model::Role;
-use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::ModifyKind;
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use parking_lot::Mutex;
 use settings::{Settings, TableFiles};
 use tokio::sync::mpsc;
@@ -216,15 +217,29 @@ impl Watch {
     }
 }
 
+/// True if what is read may be another now. Our own reading makes events too; and a log may lie in the folder, which grows
+/// all the time.
+fn matters(event: &Event, read: &[PathBuf]) -> bool {
+    let is_read = |path: &PathBuf| read.contains(path) || path.extension().is_some_and(|end| end == "yaml");
+    match event.kind {
+        EventKind::Modify(ModifyKind::Data(_)) => event.paths.iter().any(is_read),
+        EventKind::Modify(_) | EventKind::Create(_) | EventKind::Remove(_) => true,
+        EventKind::Any | EventKind::Access(_) | EventKind::Other => false,
+    }
+}
+
 fn watcher(
     file: &Path,
     table_files: &TableFiles,
     sender: mpsc::Sender<()>,
 ) -> notify::Result<RecommendedWatcher> {
+    let read: Vec<PathBuf> = tables::files(table_files)
+        .into_iter()
+        .chain([file])
+        .map(|file| std::path::absolute(file).unwrap_or_else(|_| file.to_owned()))
+        .collect();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        // Our own reading makes events too.
-        if event.is_ok_and(|event| event.kind.is_modify() || event.kind.is_create() || event.kind.is_remove())
-        {
+        if event.is_ok_and(|event| matters(&event, &read)) {
             // One note is as good as many.
             sender.try_send(()).ok();
         }
@@ -237,4 +252,24 @@ fn watcher(
         watcher.watch(&folder, RecursiveMode::NonRecursive)?;
     }
     Ok(watcher)
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, DataChange};
+
+    use super::*;
+
+    #[test]
+    fn a_log_that_grows_beside_the_configuration_is_no_change_of_it() {
+        let read = [PathBuf::from("/etc/ms/mailswitch.yaml"), PathBuf::from("/etc/ms/aliases")];
+        let grown = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let told = |kind, path: &str| matters(&Event::new(kind).add_path(path.into()), &read);
+        assert!(!told(grown, "/etc/ms/switch.log"));
+        for path in ["/etc/ms/mailswitch.yaml", "/etc/ms/conf.d/more.yaml", "/etc/ms/aliases"] {
+            assert!(told(grown, path), "{path}");
+        }
+        // A folder of links that is swapped as one has names of its own.
+        assert!(told(EventKind::Create(CreateKind::Any), "/etc/ms/..data"));
+    }
 }

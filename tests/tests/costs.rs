@@ -111,6 +111,8 @@ async fn a_relayed_message_makes_few_system_calls() -> Result<()> {
         message_size_bytes: 4096,
         time: PATIENCE,
         total: Some(MESSAGES),
+        rate: None,
+        recipient: Flood::RECIPIENT.to_owned(),
     };
     let flooded = flood.run().await;
     ensure!((flooded.accepted, flooded.failed) == (MESSAGES, 0), "{:?}", flooded.first_failure);

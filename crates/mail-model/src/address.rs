@@ -27,6 +27,11 @@ impl Domain {
     /// Takes a domain whose syntax was checked already and lower-cases its ASCII letters.
     /// Refuses what could break out of a line or of angle brackets.
     pub fn new(text: &str) -> Result<Self, AddressError> {
+        Self::check(text)?;
+        Ok(Self(text.to_ascii_lowercase().into_boxed_str()))
+    }
+
+    fn check(text: &str) -> Result<(), AddressError> {
         if text.is_empty() {
             return Err(AddressError::Empty("domain"));
         }
@@ -36,7 +41,7 @@ impl Domain {
         if text.chars().any(|c| c.is_control() || matches!(c, ' ' | '<' | '>' | '@' | '"' | '\\')) {
             return Err(AddressError::Character("domain"));
         }
-        Ok(Self(text.to_ascii_lowercase().into_boxed_str()))
+        Ok(())
     }
 
     /// The name in lower case.
@@ -112,6 +117,15 @@ impl Mailbox {
     #[must_use]
     pub fn is_international(&self) -> bool {
         !self.local_part.is_ascii() || self.domain.as_ref().is_some_and(|d| !d.as_str().is_ascii())
+    }
+
+    /// Whether [`Self::parse_stored`] reads this. Makes nothing.
+    pub fn check_stored(text: &str) -> Result<(), AddressError> {
+        match text.rsplit_once('@') {
+            Some((local, domain)) => Domain::check(domain).and_then(|()| Self::check_local(local)),
+            None if text.eq_ignore_ascii_case("postmaster") => Ok(()),
+            None => Err(AddressError::Empty("domain")),
+        }
     }
 
     /// Reads back what `Display` wrote: splits at the last `@`. For stored envelopes, not for the wire.

@@ -141,7 +141,7 @@ enum Carried {
 
 /// Writes one live message again, whole and with all its standing.
 fn carry(appender: &mut Appender, key: MessageKey) -> Result<Carried, AppendError> {
-    let Some(message) = appender.books.lock().message(key).cloned() else { return Ok(Carried::Bytes(0)) };
+    let Some(message) = appender.books.lock().message(key) else { return Ok(Carried::Bytes(0)) };
     let record = match read_record(appender, key, &message.place, message.frame_len)? {
         Ok(record) => record,
         Err(what) => return Ok(Carried::Damaged(what)),

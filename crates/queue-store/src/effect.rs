@@ -31,7 +31,9 @@ pub(crate) fn reduce(books: &Books, record: &mut Record) -> bool {
         Record::Outcome(outcome) => {
             let message = books.message(outcome.message);
             for group in &mut outcome.groups {
-                group.recipients.retain(|index| state(message, *index).is_some_and(|s| !s.is_final()));
+                group
+                    .recipients
+                    .retain(|index| state(message.as_ref(), *index).is_some_and(|s| !s.is_final()));
             }
             outcome.groups.retain(|group| !group.recipients.is_empty());
             // An attempt without recipients left has ended all the same.
@@ -40,14 +42,16 @@ pub(crate) fn reduce(books: &Books, record: &mut Record) -> bool {
         Record::Operate(operate) => {
             let message = books.message(operate.message);
             let verb = operate.verb;
-            operate.recipients.retain(|index| state(message, *index).is_some_and(|s| applies(verb, s)));
+            operate
+                .recipients
+                .retain(|index| state(message.as_ref(), *index).is_some_and(|s| applies(verb, s)));
             !operate.recipients.is_empty()
         }
         Record::Message(record) => {
             if let Some(settles) = &mut record.settles {
                 let message = books.message(settles.message);
                 let owed = |s| matches!(s, RecipientState::Owed(_));
-                settles.recipients.retain(|(index, _)| state(message, *index).is_some_and(owed));
+                settles.recipients.retain(|(index, _)| state(message.as_ref(), *index).is_some_and(owed));
             }
             true
         }

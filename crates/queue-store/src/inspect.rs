@@ -34,7 +34,7 @@ impl Inspection {
     /// A message's content; `None` if it is not live.
     #[must_use]
     pub fn content(&self, key: MessageKey) -> Option<ContentReader> {
-        Some(ContentReader::new(Arc::clone(&self.files), self.replay.books.message(key)?))
+        Some(ContentReader::new(Arc::clone(&self.files), &self.replay.books.message(key)?))
     }
 }
 

@@ -1,7 +1,8 @@
 //! Group commit: one thread writes the queue, for everybody.
 //!
 //! It takes whatever requests arrived while the last sync ran, writes them, syncs once, reads the fence once, and answers
-//! all of them. There is no delay to wait for more: under load the disk itself makes the batches.
+//! all of them. There is no delay to wait for more: under load the disk itself makes the batches. Only records that nobody
+//! waits for wait a little, so that they need no commit of their own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,9 @@ const REQUESTS_MAX: usize = 8_192;
 const BATCH_BYTES_MAX: usize = 8 << 20;
 /// How long notes that nobody waits for may stay unwritten, and how often the cleaner looks when nothing happens.
 const IDLE: Duration = Duration::from_millis(100);
+/// How long records that nobody waits for wait for one that somebody does: its commit takes them along. A crash meanwhile
+/// leaves their attempts in doubt, as one during their own commit would.
+const COMPANY_WAIT: Duration = Duration::from_millis(5);
 /// Notes of replies that go into one record.
 const REPLIED_MAX: usize = 4_096;
 
@@ -139,9 +143,14 @@ impl Journal {
 
     /// Appends; returns when it is durable and the fence was read as zero.
     pub(crate) async fn commit(&self, draft: Draft) -> Result<(), AppendError> {
+        self.submit(draft).await?.done().await
+    }
+
+    /// Hands in what is to be appended; what comes of it is told later.
+    pub(crate) async fn submit(&self, draft: Draft) -> Result<Commit, AppendError> {
         let (answer, done) = oneshot::channel();
         self.send(Request::Commit(draft, answer)).await?;
-        done.await.map_err(|_| ended())?
+        Ok(Commit { answer: done, told: None })
     }
 
     /// Appends a piece of content; returns when it is written.
@@ -185,6 +194,25 @@ impl Journal {
     }
 }
 
+/// A commit that was asked for.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    answer: oneshot::Receiver<Result<(), AppendError>>,
+    /// The answer, once it came.
+    told: Option<Result<(), AppendError>>,
+}
+
+impl Commit {
+    /// Returns when it is durable and the fence was read as zero, or will not be. May be asked again.
+    pub(crate) async fn done(&mut self) -> Result<(), AppendError> {
+        if let Some(told) = &self.told {
+            return told.clone();
+        }
+        let told = (&mut self.answer).await.unwrap_or_else(|_| Err(ended()));
+        self.told.insert(told).clone()
+    }
+}
+
 fn ended() -> AppendError {
     AppendError::Sick("the journal has ended".to_owned())
 }
@@ -212,6 +240,8 @@ struct Batch {
     bytes: usize,
     taken: usize,
     must_sync: bool,
+    /// Somebody waits for it.
+    awaited: bool,
     /// Messages whose recipients a draft of this batch moves, and whether another one must wait for the next batch.
     moved: HashMap<MessageKey, bool>,
     closes: Option<oneshot::Sender<Result<(), AppendError>>>,
@@ -320,6 +350,7 @@ impl Worker {
             self.add(draft, Waiting::Nobody, &mut batch);
         }
         let mut next = first;
+        let began = self.clock.now();
         while let Some(request) = next.take() {
             if batch.must_wait(&request) {
                 self.held = Some(request);
@@ -327,15 +358,26 @@ impl Worker {
             }
             self.take(request, &mut batch);
             if batch.bytes < BATCH_BYTES_MAX && batch.closes.is_none() {
-                next = self.inbox.try_recv().ok();
+                next = self.next(&batch, began);
             }
         }
         batch
     }
 
+    /// What else waits for a place in `batch`, which began to be gathered then. It is not held up if anybody waits for it.
+    fn next(&self, batch: &Batch, began: Moment) -> Option<Request> {
+        let next = self.inbox.try_recv().ok();
+        if next.is_some() || batch.awaited || !batch.must_sync {
+            return next;
+        }
+        let left = COMPANY_WAIT.saturating_sub(self.clock.now().since(began));
+        self.inbox.recv_timeout(left).ok()
+    }
+
     fn take(&mut self, request: Request, batch: &mut Batch) {
         batch.taken += 1;
         batch.must_sync |= !matches!(request, Request::Chunk(..) | Request::Abandon(_));
+        batch.awaited |= !matches!(request, Request::Lazy(_) | Request::Abandon(_));
         match request {
             Request::Commit(draft, answer) => self.add(draft, Waiting::Commit(answer), batch),
             Request::Chunk(draft, answer) => self.add(draft, Waiting::Chunk(answer), batch),

@@ -47,5 +47,5 @@ pub use content::{ContentError, ContentReader};
 pub use figures::Figures;
 pub use metrics::Recovery;
 pub use point::CRASH_POINTS;
-pub use queue::{Queue, QueueStatus, Refusal, Silence};
+pub use queue::{Announced, Queue, QueueStatus, Refusal, Silence};
 pub use shared::{OpenError, QueueOptions};

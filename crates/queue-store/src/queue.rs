@@ -23,6 +23,7 @@ use crate::content::ContentReader;
 use crate::figures::Figures;
 use crate::files::QueueFiles;
 use crate::fitness;
+use crate::journal::Commit;
 use crate::lock::Lock;
 use crate::owner;
 use crate::shared::{Command, OpenError, QueueOptions, Shared, Work};
@@ -43,6 +44,21 @@ pub enum Refusal {
     /// The write failed.
     #[error(transparent)]
     Append(#[from] AppendError),
+}
+
+/// An attempt whose record is on its way to the disk.
+#[derive(Debug)]
+pub struct Announced {
+    number: AttemptNumber,
+    commit: Commit,
+}
+
+impl Announced {
+    /// Returns when it is durable and this owner was not fenced, or will never be so. May be asked again.
+    pub async fn durable(&mut self) -> Result<AttemptNumber, Refusal> {
+        self.commit.done().await?;
+        Ok(self.number)
+    }
 }
 
 /// What an operator wants to know of an open queue.
@@ -220,7 +236,7 @@ impl Queue {
         }
     }
 
-    /// Makes it durable that a delivery is about to begin. Only when this returns `Ok` may the transaction begin.
+    /// Makes it durable that a delivery is about to be made. Only when this returns `Ok` may a final dot be sent.
     pub async fn begin_attempt(
         &self,
         message: MessageKey,
@@ -228,14 +244,25 @@ impl Queue {
         next_hop: String,
         started: WallTime,
     ) -> Result<AttemptNumber, Refusal> {
+        self.announce_attempt(message, recipients, next_hop, started).await?.durable().await
+    }
+
+    /// Says that a delivery is about to be made. No final dot may be sent before [`Announced::durable`] returns `Ok`.
+    pub async fn announce_attempt(
+        &self,
+        message: MessageKey,
+        recipients: Vec<RecipientIndex>,
+        next_hop: String,
+        started: WallTime,
+    ) -> Result<Announced, Refusal> {
         let state = *self.0.state.borrow();
         if state != State::Active {
             return Err(Refusal::NotActive(state));
         }
         let number = AttemptNumber(self.0.attempts.fetch_add(1, Ordering::Relaxed));
         let record = Record::Attempt(AttemptRecord { number, message, recipients, next_hop, started });
-        self.work()?.journal.commit(Draft::bare(record)).await?;
-        Ok(number)
+        let commit = self.work()?.journal.submit(Draft::bare(record)).await?;
+        Ok(Announced { number, commit })
     }
 
     /// Writes what became of recipients; returns when it is durable.
@@ -258,7 +285,7 @@ impl Queue {
     pub fn content(&self, key: MessageKey) -> Option<ContentReader> {
         let work = self.work().ok()?;
         let books = work.books.lock();
-        Some(ContentReader::new(Arc::clone(&self.0.files), books.message(key)?))
+        Some(ContentReader::new(Arc::clone(&self.0.files), &books.message(key)?))
     }
 
     /// Looks into the books. Commits wait while `look` runs: be short. `None` while the queue is not owned.

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -13,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::content::Content;
 
@@ -37,6 +38,15 @@ pub struct Flood {
     pub time: Duration,
     /// Nor after so many.
     pub total: Option<u64>,
+    /// No more than so many are begun a second, evenly.
+    pub rate: Option<u64>,
+    /// Whom it is for.
+    pub recipient: String,
+}
+
+impl Flood {
+    /// Whom mail is for, if nothing else is said.
+    pub const RECIPIENT: &str = "probe@example.test";
 }
 
 /// What came of it.
@@ -62,12 +72,13 @@ impl Flood {
         let began = Instant::now();
         let course = Arc::new(Course {
             envelope: format!(
-                "MAIL FROM:<probe@client.test> SIZE={}\r\nRCPT TO:<probe@example.test>\r\nDATA\r\n",
-                message.size_bytes
+                "MAIL FROM:<probe@client.test> SIZE={}\r\nRCPT TO:<{}>\r\nDATA\r\n",
+                message.size_bytes, self.recipient
             ),
             wire: message.wire,
             end: began + self.time,
             left: Mutex::new(self.total),
+            begun: AtomicU64::new(0),
             plan: self,
         });
         let mut sessions = JoinSet::new();
@@ -95,6 +106,7 @@ struct Course {
     wire: Vec<u8>,
     end: Instant,
     left: Mutex<Option<u64>>,
+    begun: AtomicU64,
 }
 
 impl Course {
@@ -113,10 +125,19 @@ impl Course {
         }
     }
 
+    /// Waits until the next message may be begun.
+    async fn keep_pace(&self, began: Instant) {
+        let Some(rate) = self.plan.rate else { return };
+        let number = self.begun.fetch_add(1, Ordering::Relaxed);
+        let micros = number.saturating_mul(1_000_000) / rate.max(1);
+        sleep_until(began + Duration::from_micros(micros)).await;
+    }
+
     async fn session(&self, began: Instant) -> Flooded {
         let mut done = Flooded::default();
         let mut open: Option<Line> = None;
         while self.begin() {
+            self.keep_pace(began).await;
             let result = self.transact(&mut open).await;
             match result {
                 Ok(answer) => {

@@ -17,6 +17,8 @@ fn flood(target: SocketAddr, messages_per_connection: u32) -> Flood {
         message_size_bytes: 4096,
         time: PATIENCE,
         total: Some(57),
+        rate: None,
+        recipient: Flood::RECIPIENT.to_owned(),
     }
 }
 

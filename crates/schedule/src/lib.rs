@@ -10,6 +10,7 @@
 mod limits;
 mod queue;
 mod retry;
+mod waiting;
 
 pub use limits::ConcurrencyLimits;
 pub use queue::{Line, Outcome, Queue, Task};

@@ -8,16 +8,18 @@
 //! A destination that turns away some of several attempts takes only so many: its window shrinks to what still runs, and
 //! grows again slowly.
 //!
-//! Items of one destination leave in the order they are due, destinations take turns. An item is at one destination
+//! Items of one destination leave in the order they are due, the smaller first, destinations take turns. An item is at one destination
 //! once: it waits or it runs. No operation costs more than the logarithm of what waits, so a dead destination with half a
 //! million items costs nobody anything. Never: an item before it is due, more than the window, two probes at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hash;
 
 use mail_model::Moment;
 
 use crate::limits::ConcurrencyLimits;
 use crate::retry::RetryPolicy;
+use crate::waiting::{Entry, Waiting};
 
 /// A window that shrank grows by one after so many attempts that reached the destination: each step too far puts an item
 /// off.
@@ -56,21 +58,11 @@ pub struct Line<D> {
     pub unreachable: bool,
 }
 
+/// An item that was handed out; what was added meanwhile comes after it.
 #[derive(Debug, Clone, Copy)]
-enum Entry {
-    Waiting(Waiting),
-    /// Handed out; what was added meanwhile comes after it.
-    Running {
-        expired: bool,
-        again: Option<(Moment, Moment)>,
-    },
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Waiting {
-    due: Moment,
-    turn: u64,
-    expires: Moment,
+struct Running {
+    expired: bool,
+    again: Option<(Moment, Moment)>,
 }
 
 #[derive(Debug)]
@@ -89,9 +81,8 @@ enum Place {
 
 #[derive(Debug)]
 struct Destination<K> {
-    entries: BTreeMap<K, Entry>,
-    by_due: BTreeSet<(Moment, u64, K)>,
-    by_expiry: BTreeSet<(Moment, K)>,
+    waiting: Waiting<K>,
+    handed_out: BTreeMap<K, Running>,
     /// Of the window. Items that are given up need no place in it.
     running: usize,
     reach: Reach<K>,
@@ -100,12 +91,11 @@ struct Destination<K> {
     place: Place,
 }
 
-impl<K: Copy + Ord> Destination<K> {
+impl<K: Copy + Ord + Hash> Destination<K> {
     fn new() -> Self {
         Self {
-            entries: BTreeMap::new(),
-            by_due: BTreeSet::new(),
-            by_expiry: BTreeSet::new(),
+            waiting: Waiting::new(),
+            handed_out: BTreeMap::new(),
             running: 0,
             reach: Reach::Up,
             narrowed: None,
@@ -120,41 +110,33 @@ impl<K: Copy + Ord> Destination<K> {
 
     /// When it next has something to hand out; `None` if nothing but the end of a task can change that.
     fn wake(&self, window: usize) -> Option<Moment> {
-        let due = self.by_due.first().map(|(due, ..)| *due);
+        let due = self.waiting.first_due().map(|entry| entry.due);
         match &self.reach {
             Reach::Up if self.running >= self.width(window) => None,
             Reach::Up => due,
             Reach::Down { until, probe, .. } => {
-                let expiry = self.by_expiry.first().map(|(expires, _)| *expires);
+                let expiry = self.waiting.first_expiring().map(|entry| entry.expires);
                 let next_probe = due.filter(|_| probe.is_none()).map(|due| due.max(*until));
                 // With nothing left it is forgotten once its pause is over.
-                let forgotten = self.entries.is_empty().then_some(*until);
+                let forgotten = self.is_empty().then_some(*until);
                 [expiry, next_probe, forgotten].into_iter().flatten().min()
             }
         }
     }
 
-    fn wait(&mut self, item: K, waiting: Waiting) {
-        self.by_due.insert((waiting.due, waiting.turn, item));
-        self.by_expiry.insert((waiting.expires, item));
-        self.entries.insert(item, Entry::Waiting(waiting));
-    }
-
-    fn unwait(&mut self, item: K, waiting: Waiting) {
-        self.by_due.remove(&(waiting.due, waiting.turn, item));
-        self.by_expiry.remove(&(waiting.expires, item));
-        self.entries.remove(&item);
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.handed_out.is_empty()
     }
 
     /// Takes out what may go now.
     fn take(&mut self, now: Moment, window: usize) -> Option<(K, bool)> {
         if matches!(self.reach, Reach::Down { .. })
-            && let Some((expires, item)) = self.by_expiry.first().copied()
-            && expires <= now
+            && let Some(first) = self.waiting.first_expiring()
+            && first.expires <= now
         {
-            return self.run(item, true);
+            return self.run(first.item, true);
         }
-        let (due, _, item) = self.by_due.first().copied()?;
+        let Entry { item, due, .. } = self.waiting.first_due()?;
         if due > now {
             return None;
         }
@@ -173,9 +155,10 @@ impl<K: Copy + Ord> Destination<K> {
     }
 
     fn run(&mut self, item: K, expired: bool) -> Option<(K, bool)> {
-        let Some(Entry::Waiting(waiting)) = self.entries.get(&item).copied() else { return None };
-        self.unwait(item, waiting);
-        self.entries.insert(item, Entry::Running { expired, again: None });
+        if !self.waiting.remove(item) {
+            return None;
+        }
+        self.handed_out.insert(item, Running { expired, again: None });
         self.running += usize::from(!expired);
         Some((item, expired))
     }
@@ -228,7 +211,7 @@ pub struct Queue<D, K> {
     waiting: usize,
 }
 
-impl<D: Clone + Ord, K: Copy + Ord> Queue<D, K> {
+impl<D: Clone + Ord, K: Copy + Ord + Hash> Queue<D, K> {
     /// An empty queue. `pause` says how long a destination that cannot be reached is left alone.
     #[must_use]
     pub fn new(limits: ConcurrencyLimits, pause: RetryPolicy) -> Self {
@@ -259,22 +242,23 @@ impl<D: Clone + Ord, K: Copy + Ord> Queue<D, K> {
     /// Lets `item` wait at `destination` until it is `due`. If it waits there already the earlier time counts; if it runs
     /// it comes again after its end. After `expires` it is given up if the destination cannot be reached.
     pub fn add(&mut self, destination: &D, item: K, due: Moment, expires: Moment) {
-        let turn = self.next_turn();
-        let place = self.destinations.entry(destination.clone()).or_insert_with(Destination::new);
-        match place.entries.get_mut(&item) {
-            Some(Entry::Running { again, .. }) => {
-                let earlier = again.is_none_or(|(before, _)| due < before);
-                *again = if earlier { Some((due, expires)) } else { *again };
-                return;
-            }
-            Some(Entry::Waiting(before)) if before.due <= due => return,
-            Some(Entry::Waiting(before)) => {
-                let before = *before;
-                place.unwait(item, before);
+        if !self.destinations.contains_key(destination) {
+            self.destinations.insert(destination.clone(), Destination::new());
+        }
+        let Some(place) = self.destinations.get_mut(destination) else { return };
+        if let Some(running) = place.handed_out.get_mut(&item) {
+            let earlier = running.again.is_none_or(|(before, _)| due < before);
+            running.again = if earlier { Some((due, expires)) } else { running.again };
+            return;
+        }
+        match place.waiting.get(item) {
+            Some(before) if before.due <= due => return,
+            Some(_) => {
+                place.waiting.remove(item);
             }
             None => self.waiting += 1,
         }
-        place.wait(item, Waiting { due, turn, expires });
+        place.waiting.insert(item, due, expires);
         self.arrange(destination);
     }
 
@@ -316,15 +300,13 @@ impl<D: Clone + Ord, K: Copy + Ord> Queue<D, K> {
 
     /// A task ended. `outcome` is about its destination; if the item is to be tried again, [`Self::add`] it again.
     pub fn finished(&mut self, destination: &D, item: K, outcome: Outcome, now: Moment) {
-        let turn = self.next_turn();
         let Some(place) = self.destinations.get_mut(destination) else { return };
-        let Some(Entry::Running { expired, again }) = place.entries.get(&item).copied() else { return };
-        place.entries.remove(&item);
+        let Some(Running { expired, again }) = place.handed_out.remove(&item) else { return };
         self.running = self.running.saturating_sub(1);
         place.running = place.running.saturating_sub(usize::from(!expired));
         place.learn(item, outcome, now, &self.pause);
         if let Some((due, expires)) = again {
-            place.wait(item, Waiting { due, turn, expires });
+            place.waiting.insert(item, due, expires);
             self.waiting += 1;
         }
         self.arrange_at(destination, Some(now));
@@ -342,7 +324,7 @@ impl<D: Clone + Ord, K: Copy + Ord> Queue<D, K> {
     /// The `count` destinations where the most waits, the longest line first. Looks at all of them.
     #[must_use]
     pub fn longest(&self, count: usize) -> Vec<Line<D>> {
-        let waiting = |place: &Destination<K>| place.by_due.len();
+        let waiting = |place: &Destination<K>| place.waiting.len();
         let mut lines: Vec<_> = self.destinations.iter().collect();
         lines.sort_by_key(|(_, place)| std::cmp::Reverse(waiting(place)));
         let line = |(destination, place): (&D, &Destination<K>)| Line {
@@ -363,11 +345,6 @@ impl<D: Clone + Ord, K: Copy + Ord> Queue<D, K> {
     #[must_use]
     pub fn running(&self) -> usize {
         self.running
-    }
-
-    fn next_turn(&mut self) -> u64 {
-        self.turn += 1;
-        self.turn
     }
 
     fn take(&mut self, destination: &D, now: Moment) -> Option<Task<D, K>> {
@@ -397,32 +374,41 @@ impl<D: Clone + Ord, K: Copy + Ord> Queue<D, K> {
 
     /// Puts a destination where it belongs after a change. Without knowing the time, it is asleep or stays in line.
     fn arrange_at(&mut self, destination: &D, now: Option<Moment>) {
-        let turn = self.next_turn();
+        let window = self.limits.per_destination.max(1);
         let Some(place) = self.destinations.get_mut(destination) else { return };
         let before = place.place;
-        match before {
-            Place::Nowhere => {}
-            Place::Ready(turn) => drop(self.ready.remove(&turn)),
-            Place::Asleep(wake) => drop(self.asleep.remove(&(wake, destination.clone()))),
-        }
         let over = match (&place.reach, now) {
             (Reach::Up, _) => true,
             (Reach::Down { until, .. }, Some(now)) => *until <= now,
             (Reach::Down { .. }, None) => false,
         };
-        if place.entries.is_empty() && over {
-            self.destinations.remove(destination);
-            return;
-        }
-        place.place = match (place.wake(self.limits.per_destination.max(1)), now, before) {
+        let forgotten = over && place.is_empty();
+        // Most changes leave it where it is.
+        let after = match (place.wake(window), now, before) {
             (None, ..) => Place::Nowhere,
-            (Some(wake), Some(now), _) if wake <= now => Place::Ready(turn),
+            (Some(wake), Some(now), _) if wake <= now => Place::Ready(self.turn + 1),
             (Some(_), None, Place::Ready(turn)) => Place::Ready(turn),
             (Some(wake), ..) => Place::Asleep(wake),
         };
-        match place.place {
+        if after == before && !forgotten {
+            return;
+        }
+        place.place = after;
+        match before {
             Place::Nowhere => {}
-            Place::Ready(turn) => drop(self.ready.insert(turn, destination.clone())),
+            Place::Ready(turn) => drop(self.ready.remove(&turn)),
+            Place::Asleep(wake) => drop(self.asleep.remove(&(wake, destination.clone()))),
+        }
+        if forgotten {
+            self.destinations.remove(destination);
+            return;
+        }
+        match after {
+            Place::Nowhere => {}
+            Place::Ready(turn) => {
+                self.turn = turn.max(self.turn);
+                self.ready.insert(turn, destination.clone());
+            }
             Place::Asleep(wake) => drop(self.asleep.insert((wake, destination.clone()))),
         }
     }

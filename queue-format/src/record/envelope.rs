@@ -80,6 +80,34 @@ pub fn decode_envelope(bytes: &[u8]) -> Result<Envelope, DecodeError> {
     Ok(Envelope { reverse_path, body, smtputf8: flags & SMTPUTF8 != 0, ret, envid, recipients })
 }
 
+/// How many recipients an envelope has that [`decode_envelope`] reads. Makes nothing: a million of them are counted at a
+/// start.
+pub fn count_recipients(bytes: &[u8]) -> Result<u16, DecodeError> {
+    let mut r = Reader(bytes);
+    let flags = r.u8("envelope flags")?;
+    let path = r.text("reverse path")?;
+    if !path.is_empty() {
+        Mailbox::check_stored(path).map_err(|_| DecodeError::Value("reverse path"))?;
+    }
+    if flags & ENVID != 0 {
+        r.text("envelope id")?;
+    }
+    let count = u16::try_from(r.count(3, "recipients")?).map_err(|_| DecodeError::Value("recipients"))?;
+    for _ in 0..count {
+        let flags = r.u8("recipient flags")?;
+        Mailbox::check_stored(r.text("recipient")?).map_err(|_| DecodeError::Value("recipient"))?;
+        if flags & ORIGINAL != 0 {
+            r.text("original recipient type")?;
+            r.text("original recipient")?;
+        }
+    }
+    r.end()?;
+    match flags & (RET_FULL | RET_HEADERS) {
+        0 | RET_FULL | RET_HEADERS => Ok(count),
+        _ => Err(DecodeError::Value("envelope flags")),
+    }
+}
+
 fn decode_recipient(r: &mut Reader<'_>) -> Result<Recipient, DecodeError> {
     let flags = r.u8("recipient flags")?;
     let address = Mailbox::parse_stored(r.text("recipient")?).map_err(|_| DecodeError::Value("recipient"))?;
@@ -97,4 +125,50 @@ fn decode_recipient(r: &mut Reader<'_>) -> Result<Recipient, DecodeError> {
         delay: flags & ON_DELAY != 0,
     });
     Ok(Recipient { address, notify, original })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text() -> impl Strategy<Value = Vec<u8>> {
+        let words =
+            vec!["", "a@b", "postmaster", "a@b@c", "A@b.test", " @x", "a@", "@b", "x", "\u{e9}@\u{e9}.test"];
+        proptest::sample::select(words).prop_map(|word| {
+            let mut bytes = Vec::new();
+            Writer(&mut bytes).text(word);
+            bytes
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_counted_is_what_is_read_and_what_is_refused_is_refused_by_both(
+            flags in any::<u8>(),
+            texts in proptest::collection::vec((any::<u8>(), text(), text(), text()), 0..4),
+            path in text(),
+            cut in 0..6usize,
+        ) {
+            let mut bytes = vec![flags];
+            bytes.extend_from_slice(&path);
+            if flags & ENVID != 0 {
+                bytes.extend_from_slice(&path);
+            }
+            Writer(&mut bytes).count(texts.len());
+            for (flags, address, kind, original) in &texts {
+                bytes.push(*flags);
+                bytes.extend_from_slice(address);
+                if flags & ORIGINAL != 0 {
+                    bytes.extend_from_slice(kind);
+                    bytes.extend_from_slice(original);
+                }
+            }
+            bytes.truncate(bytes.len() - usize::from(cut == 5));
+            let read = decode_envelope(&bytes).map(|envelope| envelope.recipients.len());
+            let counted = count_recipients(&bytes).map(usize::from);
+            prop_assert_eq!(counted, read);
+        }
+    }
 }

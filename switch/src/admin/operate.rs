@@ -115,7 +115,8 @@ async fn operate(
     let (key, verb) = (record.message, record.verb);
     queue.may_act()?;
     let found = queue.books(|books| {
-        let standings = (0..).zip(&books.message(key)?.standings);
+        let message = books.message(key)?;
+        let standings = (0..).zip(&message.standings);
         let wanted = standings.filter(|(_, standing)| applies(verb, standing.state));
         Some(wanted.map(|(index, _)| index).collect::<Vec<RecipientIndex>>())
     });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use mail_model::{AttemptNumber, EnhancedStatus, Epoch, Moment, RecipientIndex, Reply, ReplyClass};
 use queue_format::record::{Failure, MessageKey, OperateRecord, OutcomeRecord, Verb, Verdict};
-use queue_store::{AppendError, ContentError, Refusal};
+use queue_store::{Announced, AppendError, ContentError, Refusal};
 use routing::{HostPort, NextHop};
 use schedule::{Outcome, Task};
 use smtp::transaction::{ConnectionState, RecipientResult};
@@ -158,23 +158,17 @@ impl Attempt<'_> {
             Err(ContentError::Unreadable { .. }) => return self.later(&work, destination),
         };
         let queue = &self.context.queue;
-        let attempt = queue.begin_attempt(
-            work.key,
-            work.recipients.clone(),
-            hop.to_string(),
-            self.context.clock.wall(),
-        );
-        let session = connected(self.context, self.connection.take(), hop);
-        // Nothing of the transaction is said before the attempt is durable; a greeting may be.
-        let (attempt, session) = tokio::join!(attempt, session);
-        let Ok(number) = attempt else {
-            *self.connection = session.ok().map(|(session, _)| session);
-            return self.later(&work, destination);
-        };
-        let tried = match session {
-            Ok((session, walk)) => self.transact(&work, hop, session, walk, &mut content).await,
+        let (recipients, started) = (work.recipients.clone(), self.context.clock.wall());
+        let announced = queue.announce_attempt(work.key, recipients, hop.to_string(), started).await;
+        let Ok(mut attempt) = announced else { return self.later(&work, destination) };
+        // While the record is on its way to the disk the envelope goes to the peer: only a final dot waits for it.
+        let tried = match connected(self.context, self.connection.take(), hop).await {
+            Ok((session, walk)) => {
+                self.transact(&work, hop, (session, walk), &mut content, &mut attempt).await
+            }
             Err(reply) => Tried::unreached(self.context, &work, &reply),
         };
+        let Ok(number) = attempt.durable().await else { return self.later(&work, destination) };
         let attempt = Some((queue.epoch(), number));
         let attempts = work.attempts.saturating_add(1);
         self.conclude(work, attempt, attempts, tried, began).await
@@ -213,22 +207,18 @@ impl Attempt<'_> {
         &mut self,
         work: &Work,
         hop: &Arc<NextHop>,
-        mut session: Connection,
-        mut walk: Option<Walk>,
+        (mut session, mut walk): (Connection, Option<Walk>),
         content: &mut Content,
+        attempt: &mut Announced,
     ) -> Tried {
         let settings = self.context.settings.load_full();
-        let may_end = || {
-            self.context.queue.may_act().map_err(|refusal| {
-                Reply::local(451, EnhancedStatus::new(4, 3, 2), format!("not sent: {refusal}"))
-            })
-        };
         loop {
             let transfer = Transfer {
                 connection: &mut session,
                 timeouts: &settings.limits.send,
                 phase: self.context.phase.subscribe(),
-                may_end: &may_end,
+                queue: &self.context.queue,
+                attempt: &mut *attempt,
                 out: BytesMut::new(),
                 heard: false,
                 damage: None,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mail_model::{Moment, Reply, WallTime};
-use queue_format::record::{MessageKey, RecipientState};
+use queue_format::record::MessageKey;
 use queue_store::Refusal;
 use schedule::{Outcome, Task};
 use tokio::sync::mpsc;
@@ -159,14 +159,8 @@ async fn end(mut dispatcher: JoinHandle<()>) {
 
 /// Every message with something to do, the one that is due first in front.
 fn load(context: &Context) -> Vec<MessageKey> {
-    let waits = |state| matches!(state, RecipientState::Queued | RecipientState::Owed(_));
-    let mut found: Vec<(WallTime, MessageKey)> = Vec::new();
-    context.queue.books(|books| {
-        found.extend(books.messages().filter_map(|(key, message)| {
-            let due = message.standings.iter().filter(|s| waits(s.state)).map(|s| s.due).min();
-            due.map(|due| (due, key))
-        }));
-    });
+    let found = context.queue.books(|books| books.agenda().collect());
+    let mut found: Vec<(WallTime, MessageKey)> = found.unwrap_or_default();
     found.sort_unstable();
     found.into_iter().map(|(_, key)| key).collect()
 }

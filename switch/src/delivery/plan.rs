@@ -44,7 +44,7 @@ pub(crate) fn scatter(context: &Context, keys: &[MessageKey]) -> Vec<Item> {
     context.queue.books(|books| {
         for key in keys {
             if let Some(message) = books.message(*key) {
-                scatter_one(context, &settings, times, *key, message, &mut items);
+                scatter_one(context, &settings, times, *key, &message, &mut items);
             }
         }
     });

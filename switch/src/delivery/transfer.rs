@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use mail_model::{EnhancedStatus, Envelope, RecipientIndex, Reply};
-use queue_store::{ContentError, ContentReader};
+use queue_store::{Announced, ContentError, ContentReader, Queue};
 use smtp::limits::SendTimeouts;
 use smtp::transaction::{Action, Completion, ConnectionState, Event, RecipientResult, Transaction};
 use tokio::sync::watch;
@@ -94,8 +94,10 @@ pub(crate) struct Transfer<'a> {
     pub(crate) connection: &'a mut Connection,
     pub(crate) timeouts: &'a SendTimeouts,
     pub(crate) phase: watch::Receiver<Phase>,
-    /// Asked right before the final dot; the reply says why not.
-    pub(crate) may_end: &'a (dyn Fn() -> Result<(), Reply> + Sync),
+    /// Asked right before the final dot whether this owner may act.
+    pub(crate) queue: &'a Queue,
+    /// Durable before the final dot.
+    pub(crate) attempt: &'a mut Announced,
     pub(crate) out: BytesMut,
     pub(crate) heard: bool,
     pub(crate) damage: Option<ContentError>,
@@ -170,10 +172,7 @@ impl Transfer<'_> {
             return next;
         }
         if confirm {
-            return match (self.may_end)() {
-                Ok(()) => Next::Step(Event::FinalDotConfirmed),
-                Err(reply) => Next::Step(Event::Abandoned(reply)),
-            };
+            return self.leave().await;
         }
         if stream || transaction.awaited_replies() == 0 {
             return self.next_piece(content).await;
@@ -189,6 +188,22 @@ impl Transfer<'_> {
                 Next::Step(Event::Reply(reply))
             }
             Err(next) => next,
+        }
+    }
+
+    /// Whether the final dot may be sent: the attempt is durable, and this owner still is one.
+    async fn leave(&mut self) -> Next {
+        let durable = tokio::select! {
+            biased;
+            _ = self.phase.wait_for(|phase| *phase == Phase::Stopped) => return Next::Stopped,
+            durable = self.attempt.durable() => durable,
+        };
+        match durable.and_then(|_| self.queue.may_act()) {
+            Ok(()) => Next::Step(Event::FinalDotConfirmed),
+            Err(refusal) => {
+                let status = EnhancedStatus::new(4, 3, 2);
+                Next::Step(Event::Abandoned(Reply::local(451, status, format!("not sent: {refusal}"))))
+            }
         }
     }
 

@@ -16,7 +16,7 @@ fn balance(site: &Site) -> Balance {
 
 fn held(site: &Site) -> usize {
     let found = site.inspect();
-    let standings = found.replay.books.messages().flat_map(|(_, message)| message.standings.iter());
+    let standings = found.replay.books.messages().flat_map(|(_, message)| message.standings.into_vec());
     standings.filter(|standing| standing.state == RecipientState::Held).count()
 }
 

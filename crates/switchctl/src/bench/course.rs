@@ -1,5 +1,7 @@
 //! One run after the other, each on a fresh folder, the servers taking turns.
 
+mod scale;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use rig::{Drain, Flood, Flooded};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::sleep;
 
-use super::figures::{Figures, Sample, percentile};
+use super::figures::{Figures, Sample, histogram, percentile};
 use super::meter::Usage;
 use super::options::Options;
 use super::server::{Name, Running};
@@ -99,7 +101,7 @@ impl Course<'_> {
                     figures.ceiling.push(sample);
                     continue;
                 }
-                for name in &names {
+                for name in names.iter().take(if work.is_ours_alone() { 1 } else { 2 }) {
                     let dir = self.fresh_dir()?;
                     let sample = self.sample(work, *name, &dir).await;
                     let sample = sample.with_context(|| format!("{}: {}", name.word(), work.name()))?;
@@ -116,6 +118,9 @@ impl Course<'_> {
     fn tell(&self, work: &Work, name: &str, sample: &Sample) {
         let name = format!("{}: {name}", work.name());
         self.screen.event(&format!("{name:<48} {:>9.0} messages/s", sample.rate));
+        for (name, figure) in &sample.around {
+            self.screen.event(&format!("    {name:<44} {figure:>9.1}"));
+        }
         if sample.failed > 0 {
             self.screen.event(&format!("{} transactions had no 250", sample.failed));
         }
@@ -149,6 +154,8 @@ impl Course<'_> {
             message_size_bytes: work.size_bytes,
             time: Duration::from_secs(self.options.seconds),
             total: None,
+            rate: None,
+            recipient: Flood::RECIPIENT.to_owned(),
         }
     }
 
@@ -165,6 +172,9 @@ impl Course<'_> {
     async fn sample(&self, work: Work, name: Name, dir: &Path) -> Result<Sample> {
         match work.kind {
             Kind::Drain => self.empty_held(work, name, dir).await,
+            Kind::Beside => self.beside(work, dir).await,
+            Kind::Pace => self.half(work, name, dir).await,
+            Kind::Idle => self.idle(work, dir).await,
             Kind::Ceiling | Kind::Accept | Kind::Relay => self.traffic(work, name, dir).await,
         }
     }
@@ -224,6 +234,7 @@ impl Course<'_> {
         let mut sample = answers(&filled);
         sample.rate = rate(filled.accepted, last.saturating_sub(first));
         sample.first_ms = Some(first.saturating_sub(began).as_secs_f64() * 1000.0);
+        sample.around.extend(sample.first_ms.map(|ms| ("start to first delivery, ms", ms)));
         sample.used(Usage { written: Some(0), ..Usage::default() }, own_before, server.pid());
         server.stop().await?;
         Ok(sample)
@@ -251,6 +262,7 @@ fn answers(flooded: &Flooded) -> Sample {
         p50_us: percentile(&sorted, 50),
         p99_us: percentile(&sorted, 99),
         max_us: percentile(&sorted, 100),
+        answers: histogram(&sorted),
         ..Sample::default()
     }
 }

@@ -27,6 +27,25 @@ pub(crate) struct Sample {
     pub(crate) max_us: u32,
     /// From the start of the server to its first delivery.
     pub(crate) first_ms: Option<f64>,
+    /// How many 250s took up to so many milliseconds; the last holds all that took longer.
+    pub(crate) answers: Vec<(u32, u64)>,
+    /// What was measured around the traffic: its name, and the figure. A name ends with its unit.
+    pub(crate) around: Vec<(&'static str, f64)>,
+}
+
+/// Milliseconds up to which answers are counted together.
+const STEPS_MS: [u32; 9] = [1, 2, 5, 10, 20, 50, 100, 200, u32::MAX];
+
+/// How many answers took up to each step, given in microseconds.
+pub(crate) fn histogram(answers_us: &[u32]) -> Vec<(u32, u64)> {
+    let mut below = 0;
+    let count = |step: u32| {
+        let within = |us: &&u32| **us > below && **us <= step.saturating_mul(1_000);
+        let counted = answers_us.iter().filter(within).count() as u64;
+        below = step.saturating_mul(1_000);
+        (step, counted)
+    };
+    STEPS_MS.into_iter().map(count).collect()
 }
 
 /// All runs of one load.
@@ -77,6 +96,13 @@ pub(crate) fn percentile(sorted: &[u32], percent: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_answer_is_in_one_step() {
+        let counted = histogram(&[1, 1_000, 1_001, 99_999, 200_000, 200_001, u32::MAX]);
+        let steps = counted.iter().filter(|(_, count)| *count > 0).copied();
+        assert_eq!(steps.collect::<Vec<_>>(), [(1, 2), (2, 1), (100, 1), (200, 1), (u32::MAX, 2)]);
+    }
 
     #[test]
     fn medians_and_percentiles_are_those_of_the_sorted_values() {

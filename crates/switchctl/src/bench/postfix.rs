@@ -98,7 +98,7 @@ fn main_cf(dir: &Path, delivery: Delivery) -> String {
     let dir_shown = dir.display();
     let parent = dir.parent().unwrap_or(dir).display();
     let relayhost = match delivery {
-        Delivery::To(sink) => format!("[{}]:{}", sink.ip(), sink.port()),
+        Delivery::To(sink) | Delivery::Beside(sink) => format!("[{}]:{}", sink.ip(), sink.port()),
         Delivery::Held => "[127.0.0.1]:9".to_owned(),
     };
     format!(
@@ -133,7 +133,7 @@ fn main_cf(dir: &Path, delivery: Delivery) -> String {
 /// Mail stays in the queue where no queue manager is there to look at it: that costs the least.
 fn master_cf(smtp: SocketAddr, delivery: Delivery) -> String {
     let manager = match delivery {
-        Delivery::To(_) => "qmgr unix n - n 300 1 qmgr\n",
+        Delivery::To(_) | Delivery::Beside(_) => "qmgr unix n - n 300 1 qmgr\n",
         Delivery::Held => "",
     };
     format!(

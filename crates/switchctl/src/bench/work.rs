@@ -11,7 +11,14 @@ pub(crate) enum Delivery {
     To(SocketAddr),
     /// It stays in the queue.
     Held,
+    /// It goes to the sink, but for that to [`DEAD`], which stays.
+    Beside(SocketAddr),
 }
+
+/// A domain whose mail nobody takes.
+pub(crate) const DEAD: &str = "dead.test";
+/// Connections of the load that only holds them.
+const IDLE: usize = 9_900;
 
 /// What a server does under a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +31,12 @@ pub(crate) enum Kind {
     Relay,
     /// Starts with a queue that is full, and empties it.
     Drain,
+    /// Starts with a queue full of mail for a dead destination, and relays other mail.
+    Beside,
+    /// Takes mail at half the rate that it can: how long does a 250 take?
+    Pace,
+    /// Holds connections on which nothing is said.
+    Idle,
 }
 
 impl Kind {
@@ -33,6 +46,9 @@ impl Kind {
             Self::Accept => "accept",
             Self::Relay => "relay",
             Self::Drain => "drain",
+            Self::Beside => "relay beside",
+            Self::Pace => "half of accept",
+            Self::Idle => "idle",
         }
     }
 }
@@ -54,10 +70,20 @@ impl Work {
         Self { kind, sessions, single: false, size_bytes: 4096, held: 0 }
     }
 
+    /// True for what says something of ours only.
+    pub(crate) fn is_ours_alone(&self) -> bool {
+        match self.kind {
+            Kind::Beside | Kind::Idle => true,
+            Kind::Ceiling | Kind::Accept | Kind::Relay | Kind::Drain | Kind::Pace => false,
+        }
+    }
+
     /// Its name in tables: `relay, 50 sessions`.
     pub(crate) fn name(&self) -> String {
-        if self.kind == Kind::Drain {
-            return format!("{} of {} held", self.kind.word(), self.held);
+        match self.kind {
+            Kind::Drain => return format!("{} of {} held", self.kind.word(), self.held),
+            Kind::Beside => return format!("{} {} held", self.kind.word(), self.held),
+            Kind::Ceiling | Kind::Accept | Kind::Relay | Kind::Pace | Kind::Idle => {}
         }
         let sessions = if self.sessions == 1 { "session" } else { "sessions" };
         let single = if self.single { ", one a connection" } else { "" };
@@ -89,6 +115,10 @@ impl Work {
             all.push(large(Kind::Relay));
         }
         all.push(Self { held: options.held, ..Self::new(Kind::Drain, 50) });
+        all.push(Self { held: options.held / 20, ..Self::new(Kind::Beside, 50) });
+        all.push(Self { held: options.held, ..Self::new(Kind::Beside, 50) });
+        all.push(Self::new(Kind::Pace, 10));
+        all.push(Self::new(Kind::Idle, if options.quick { 500 } else { IDLE }));
         if let Some(only) = &options.only {
             all.retain(|work| work.name().contains(only.as_str()));
         }

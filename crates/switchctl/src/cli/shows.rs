@@ -76,7 +76,8 @@ pub(super) struct Bench {
     /// Seconds of traffic in a run. 5, or 1 with --quick, if not said.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     seconds: Option<u32>,
-    /// Messages of the queue that is filled, held and drained. 20000, or 500 with --quick, if not said.
+    /// Messages of the queue that is filled, held and drained, and that lies beside a relay; a twentieth of it is measured
+    /// beside one too. 20000, or 500 with --quick, if not said.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     held: Option<u32>,
     /// Only loads with this in their name: relay, "accept, 50 sessions".

@@ -66,7 +66,7 @@ impl Plan {
         };
         let books = &seen.replay.books;
         let now = SystemClock.wall();
-        let mut messages: Vec<(MessageKey, &Message)> = books.messages().collect();
+        let mut messages: Vec<(MessageKey, Message)> = books.messages().collect();
         messages.sort_by_key(|(key, message)| (message.received, *key));
         let named: BTreeSet<&MessageId> = filter.ids().into_iter().filter(|id| id.queue == *queue).collect();
         let (mut chosen, mut found) = (Vec::new(), BTreeSet::new());
@@ -76,10 +76,10 @@ impl Plan {
                 continue;
             }
             found.insert(id.clone());
-            let envelope = envelope(message)?;
+            let envelope = envelope(&message)?;
             // Who names a message means it, whether there is something to move or not.
             let counts = |state: RecipientState| !named.is_empty() || applies(verb, state);
-            if !filter.matches(&id, &envelope, message, now, counts) {
+            if !filter.matches(&id, &envelope, &message, now, counts) {
                 continue;
             }
             let live: Vec<_> = message.standings.iter().filter(|s| !s.state.is_final()).collect();
@@ -90,7 +90,7 @@ impl Plan {
                 json!(id.to_string()),
                 time(message.received),
                 json!(format!("<{}>", envelope.reverse_path)),
-                json!(waiting(&envelope, message)),
+                json!(waiting(&envelope, &message)),
                 json!(uniform(&states)),
                 json!(moved),
             ]);

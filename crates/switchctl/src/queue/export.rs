@@ -34,7 +34,7 @@ pub(crate) fn export(context: &Context, folder: &Path, filter: Filter<'_>) -> Ou
     context.show(&listing)
 }
 
-fn write(folder: &Path, seen: &Inspection, found: &Found<'_>) -> Result<(), Failure> {
+fn write(folder: &Path, seen: &Inspection, found: &Found) -> Result<(), Failure> {
     let name = |end: &str| folder.join(format!("{}.{end}", found.id));
     let create = |end: &str| {
         let path = name(end);
@@ -55,7 +55,7 @@ fn write(folder: &Path, seen: &Inspection, found: &Found<'_>) -> Result<(), Fail
     let told = json!({
         "version": 1,
         "from": found.envelope.reverse_path.to_string(),
-        "to": waiting(&found.envelope, found.message),
+        "to": waiting(&found.envelope, &found.message),
     });
     writeln!(envelope, "{told}")?;
     Ok(envelope.flush()?)

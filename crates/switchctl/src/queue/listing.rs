@@ -29,7 +29,7 @@ pub(crate) fn list(context: &Context, filter: Filter<'_>) -> Outcome {
                 time(message.received),
                 json!(message.size),
                 json!(format!("<{}>", envelope.reverse_path)),
-                json!(waiting(&envelope, message)),
+                json!(waiting(&envelope, &message)),
                 json!(uniform(&states)),
                 json!(live().map(|s| s.attempts).max()),
                 live().map(|s| s.due).min().map_or(json!(null), time),
@@ -44,7 +44,7 @@ pub(crate) fn list(context: &Context, filter: Filter<'_>) -> Outcome {
 pub(crate) fn show(context: &Context, wanted: &MessageId) -> Outcome {
     let (seen, key) = find(context, wanted)?;
     let Some(message) = seen.replay.books.message(key) else { return Err(gone(wanted)) };
-    let envelope = envelope(message)?;
+    let envelope = envelope(&message)?;
     let mut listing =
         Listing::new("mailswitch.queue.show/1", &["recipient", "state", "attempts", "due", "last_reply"]);
     for (recipient, standing) in envelope.recipients.iter().zip(&message.standings) {

@@ -41,11 +41,7 @@ pub(crate) fn mailq(context: &Context, filter: Filter<'_>) -> Outcome {
     Ok(exit)
 }
 
-fn render(
-    context: &Context,
-    filter: Filter<'_>,
-    mut each: impl FnMut(&Found<'_>, bool, &mut String),
-) -> Outcome {
+fn render(context: &Context, filter: Filter<'_>, mut each: impl FnMut(&Found, bool, &mut String)) -> Outcome {
     let mut missing = Listing::new("", &[]);
     let (now, mut text, mut first) = (SystemClock.wall(), String::new(), true);
     for (queue, seen) in readable(context, filter, &mut missing) {
@@ -67,7 +63,7 @@ fn render(
 }
 
 /// Postfix's names of its queues: what is tried for the first time, waits for another try, or is set aside.
-fn queue_name(found: &Found<'_>) -> &'static str {
+fn queue_name(found: &Found) -> &'static str {
     let mut live = found.message.standings.iter().filter(|standing| !standing.state.is_final()).peekable();
     if live.peek().is_some() && live.clone().all(|standing| standing.state == RecipientState::Held) {
         "hold"
@@ -78,7 +74,7 @@ fn queue_name(found: &Found<'_>) -> &'static str {
     }
 }
 
-fn object(found: &Found<'_>) -> Value {
+fn object(found: &Found) -> Value {
     let live = found.envelope.recipients.iter().zip(&found.message.standings);
     let recipients: Vec<Value> = live
         .filter(|(_, standing)| !standing.state.is_final())
@@ -101,7 +97,7 @@ fn object(found: &Found<'_>) -> Value {
     })
 }
 
-fn entry(found: &Found<'_>, out: &mut String) {
+fn entry(found: &Found, out: &mut String) {
     let mark = match queue_name(found) {
         "hold" => '!',
         "active" => '*',

@@ -51,26 +51,38 @@ pub(super) fn gone(wanted: &MessageId) -> Failure {
 
 /// A message that a filter means.
 #[derive(Debug)]
-pub(crate) struct Found<'a> {
+pub(crate) struct Found {
     pub(crate) id: MessageId,
     pub(crate) envelope: Envelope,
-    pub(crate) message: &'a Message,
+    pub(crate) message: Message,
+}
+
+/// Hands out the messages of a queue that a filter means, in no order, so that a million need not be held at once.
+pub(super) fn each(
+    queue: &QueueId,
+    seen: &Inspection,
+    filter: Filter<'_>,
+    now: WallTime,
+    mut take: impl FnMut(Found),
+) -> Result<(), Failure> {
+    for (key, message) in seen.replay.books.messages() {
+        let (id, envelope) = (id(queue, key), envelope(&message)?);
+        if filter.matches(&id, &envelope, &message, now, |state| !state.is_final()) {
+            take(Found { id, envelope, message });
+        }
+    }
+    Ok(())
 }
 
 /// The messages of a queue that a filter means, oldest first.
-pub(crate) fn chosen<'a>(
+pub(crate) fn chosen(
     queue: &QueueId,
-    seen: &'a Inspection,
+    seen: &Inspection,
     filter: Filter<'_>,
     now: WallTime,
-) -> Result<Vec<Found<'a>>, Failure> {
+) -> Result<Vec<Found>, Failure> {
     let mut found = Vec::new();
-    for (key, message) in seen.replay.books.messages() {
-        let (id, envelope) = (id(queue, key), envelope(message)?);
-        if filter.matches(&id, &envelope, message, now, |state| !state.is_final()) {
-            found.push(Found { id, envelope, message });
-        }
-    }
+    each(queue, seen, filter, now, |one| found.push(one))?;
     found.sort_by(|a, b| (a.message.received, &a.id).cmp(&(b.message.received, &b.id)));
     Ok(found)
 }

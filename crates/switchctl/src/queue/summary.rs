@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use daemon_kit::SystemClock;
 use mail_model::{Clock, Mailbox, QueueId, ReversePath, WallTime};
+use queue_format::books::Message;
 use queue_store::inspect;
 use serde_json::{Value, json};
 
-use super::reading::{Found, chosen, readable};
+use super::reading::{Found, each, readable};
 use super::words::state_word;
 use crate::command::{Context, Outcome};
 use crate::filter::Filter;
@@ -65,27 +66,44 @@ fn by_queue(context: &Context, filter: Filter<'_>) -> Outcome {
     );
     let now = SystemClock.wall();
     for (queue, seen) in readable(context, filter, &mut listing) {
-        let found = chosen(&queue, &seen, filter, now)?;
-        let row = queue_row(context, &queue, &found);
-        listing.row(row);
+        let mut sums = Sums::default();
+        each(&queue, &seen, filter, now, |found| sums.add(&found.message))?;
+        listing.row(queue_row(context, &queue, &sums));
     }
     context.show(&listing)
 }
 
-fn queue_row(context: &Context, queue: &QueueId, found: &[Found<'_>]) -> Vec<Value> {
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for standing in found.iter().flat_map(|f| &f.message.standings).filter(|s| !s.state.is_final()) {
-        *counts.entry(state_word(standing.state)).or_default() += 1;
+/// What is counted of a queue.
+#[derive(Debug, Default)]
+struct Sums {
+    messages: u64,
+    bytes: u64,
+    oldest: Option<WallTime>,
+    recipients: BTreeMap<&'static str, u64>,
+}
+
+impl Sums {
+    fn add(&mut self, message: &Message) {
+        self.messages += 1;
+        self.bytes += message.size;
+        self.oldest = Some(self.oldest.map_or(message.received, |oldest| oldest.min(message.received)));
+        for standing in message.standings.iter().filter(|s| !s.state.is_final()) {
+            *self.recipients.entry(state_word(standing.state)).or_default() += 1;
+        }
     }
+}
+
+fn queue_row(context: &Context, queue: &QueueId, sums: &Sums) -> Vec<Value> {
+    let of = |state| sums.recipients.get(state).copied().unwrap_or(0);
     let lease = inspect::top_lease(&context.queue_dir(queue)).ok().flatten();
     vec![
         json!(queue),
-        json!(found.len()),
-        json!(counts.values().sum::<u64>()),
-        json!(counts.get("held").copied().unwrap_or(0)),
-        json!(counts.get("owed").copied().unwrap_or(0)),
-        json!(found.iter().map(|f| f.message.size).sum::<u64>()),
-        found.first().map_or(json!(null), |f| time(f.message.received)),
+        json!(sums.messages),
+        json!(sums.recipients.values().sum::<u64>()),
+        json!(of("held")),
+        json!(of("owed")),
+        json!(sums.bytes),
+        sums.oldest.map_or(json!(null), time),
         json!(lease.as_ref().map(|(claim, _)| claim.epoch)),
         json!(lease.as_ref().map(|(claim, _)| claim.owner.clone())),
     ]
@@ -96,7 +114,7 @@ fn by_domain(
     context: &Context,
     filter: Filter<'_>,
     title: &'static str,
-    names: impl Fn(&Found<'_>) -> Vec<String>,
+    names: impl Fn(&Found) -> Vec<String>,
 ) -> Outcome {
     let mut columns = vec![title, "recipients"];
     columns.extend(AGES.iter().map(|(name, _)| *name));
@@ -105,7 +123,7 @@ fn by_domain(
     let now = SystemClock.wall();
     let mut counts: BTreeMap<String, [u64; AGES.len() + 1]> = BTreeMap::new();
     for (queue, seen) in readable(context, filter, &mut listing) {
-        for found in chosen(&queue, &seen, filter, now)? {
+        each(&queue, &seen, filter, now, |found| {
             let column = age_column(found.message.received, now);
             for name in names(&found) {
                 let row = counts.entry(name).or_insert([0; AGES.len() + 1]);
@@ -113,7 +131,7 @@ fn by_domain(
                     *count += 1;
                 }
             }
-        }
+        })?;
     }
     let mut rows: Vec<(u64, String, [u64; AGES.len() + 1])> =
         counts.into_iter().map(|(name, row)| (row.iter().sum(), name, row)).collect();

@@ -1,0 +1,61 @@
+//! A live message, as the books hand it out.
+
+use mail_model::{Reply, WallTime};
+
+use crate::record::{ChunkRef, RecipientState};
+use crate::scan::Place;
+
+/// One recipient's standing, in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Where it stands.
+    pub state: RecipientState,
+    /// Attempts that ended.
+    pub attempts: u16,
+    /// Not before.
+    pub due: WallTime,
+    /// The last thing that was said about it.
+    pub last_reply: Option<Box<Reply>>,
+}
+
+/// Where a message's content is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BodyPlace {
+    /// The body of its own frame.
+    Inline {
+        /// Where it starts in the segment of [`Message::place`].
+        offset: u64,
+        /// Bytes.
+        len: u32,
+        /// Crc32c.
+        crc: u32,
+    },
+    /// Pieces, in order.
+    Chunks(Box<[ChunkRef]>),
+}
+
+/// A live message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its newest MESSAGE or CARRY frame.
+    pub place: Place,
+    /// Bytes of that frame.
+    pub frame_len: u64,
+    /// Its content.
+    pub body: BodyPlace,
+    /// When it was accepted.
+    pub received: WallTime,
+    /// Bytes of content.
+    pub size: u64,
+    /// See [`crate::record::decode_envelope`].
+    pub envelope: Box<[u8]>,
+    /// One for each recipient.
+    pub standings: Box<[Standing]>,
+}
+
+impl Message {
+    /// True if nothing will ever happen to any of its recipients again.
+    pub(super) fn is_done(&self) -> bool {
+        self.standings.iter().all(|s| s.state.is_final())
+    }
+}
