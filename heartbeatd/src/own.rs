@@ -83,6 +83,7 @@ async fn ask(socket: &std::path::Path) -> OwnSwitch {
             CallError::NotRunning { .. }
             | CallError::Permission { .. }
             | CallError::Closed { .. }
+            | CallError::Node(_)
             | CallError::Io { .. },
         ) => OwnSwitch::unready(Standing::Absent, "the switch is not running"),
     }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use cluster::Timers;
-use cluster::heartbeat::{ClusterKey, parse_key};
+use cluster::heartbeat::ClusterKey;
+use control::network::read_key;
 use mail_model::{NodeId, QueueId};
 use settings::{Launcher, Settings, Storage, TlsMode};
 
@@ -36,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) spool: PathBuf,
     pub(crate) promoted: bool,
     pub(crate) agent: Option<SocketAddr>,
+    /// Where the programs of this node are asked by other nodes.
+    pub(crate) control: Option<SocketAddr>,
     /// Where probes and Prometheus are answered.
     pub(crate) monitor: Option<SocketAddr>,
     /// Where this node takes mail, as the peers reach it.
@@ -52,6 +55,7 @@ impl Plan {
         let me = settings.node.id.clone();
         let nodes = &settings.cluster.nodes;
         let heard_at = nodes.iter().find(|n| n.id == me).map(|n| n.heartbeat.clone()).unwrap_or_default();
+        let control = nodes.iter().find(|n| n.id == me).and_then(|n| n.control);
         let peers: Vec<PeerPlan> = nodes
             .iter()
             .filter(|n| n.id != me)
@@ -75,6 +79,7 @@ impl Plan {
             config: std::path::absolute(config).context("make the configuration's path absolute")?,
             config_hash: settings.shared_hash(),
             cluster: settings.cluster.id.clone(),
+            control,
             me,
             heard_at,
             peers,
@@ -126,11 +131,4 @@ fn orders_folder() -> Result<PathBuf> {
             "launcher: systemd, and systemd did not start this program; start heartbeatd.service, or write 'launcher: exec'"
         ),
     }
-}
-
-fn read_key(path: &Path) -> Result<ClusterKey> {
-    let text = std::fs::read_to_string(path).with_context(|| {
-        format!("read the cluster key {}; make one with: switchctl cluster keygen", path.display())
-    })?;
-    parse_key(&text).with_context(|| format!("{}", path.display()))
 }

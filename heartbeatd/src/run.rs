@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use control::network::{self, Members};
 use daemon_kit::logging::Levels;
 use daemon_kit::notify;
 use daemon_kit::signals::{Signal, Signals};
@@ -34,6 +35,11 @@ pub(crate) async fn run(config: &Path, settings: &Settings, levels: Levels) -> R
     let (mut node, mut inputs) = Node::start(plan, settings, levels)?;
     if let Some(address) = agent {
         agent::serve(address, node.own_switch.clone()).await?;
+    }
+    if let (Some(address), Some(key)) = (node.plan.control, &node.plan.key) {
+        let (plan, peers) = (&node.plan, node.plan.peers.iter().map(|peer| &peer.id));
+        let members = Members::new(key, &plan.cluster, &plan.me, peers.chain([&plan.me]))?;
+        network::serve(address, members, &plan.state_dir).await?;
     }
     let mut asked = monitor::serve(&node.plan, &node.children).await?;
     tracing::info!(

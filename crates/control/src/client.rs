@@ -4,14 +4,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::address::Address;
 use crate::fault::Fault;
 use crate::line::{Call, LINE_BYTES_MAX, Outcome, Read, Reply, Request, VERSION, read, written};
+use crate::network::{Members, Node, NodeError};
 use crate::paths;
+use crate::program::Program;
 
 /// How much longer than the server the client waits, so that the server's own word for it arrives.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(500);
@@ -62,30 +64,48 @@ pub enum CallError {
         /// What does not fit.
         why: String,
     },
+    /// Another node is not reached.
+    #[error(transparent)]
+    Node(#[from] NodeError),
     /// Anything else of the operating system.
-    #[error("{}: {source}", .path.display())]
+    #[error("{listener}: {source}")]
     Io {
-        /// The socket.
-        path: PathBuf,
+        /// Who was asked, and where.
+        listener: String,
         /// What the kernel said.
         source: io::Error,
     },
 }
 
+/// What bears the lines.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug> Duplex for T {}
+
 /// A connection to one program.
 #[derive(Debug)]
 pub struct Client {
-    stream: BufReader<UnixStream>,
-    path: PathBuf,
+    stream: BufReader<Box<dyn Duplex>>,
+    /// Who answers, in words.
+    listener: String,
 }
 
 impl Client {
     /// Connects to the socket at `path`. See [`paths`].
     pub async fn connect(path: &Path) -> Result<Self, CallError> {
         match Self::open(path).await {
-            Ok(stream) => Ok(Self { stream: BufReader::new(stream), path: path.to_owned() }),
+            Ok(stream) => {
+                Ok(Self { stream: BufReader::new(Box::new(stream)), listener: paths::listener(path) })
+            }
             Err(error) => Err(unreached(path, error)),
         }
+    }
+
+    /// Connects to `program` of another node.
+    pub async fn connect_to(node: &Node, members: &Members, program: &Program) -> Result<Self, CallError> {
+        let stream = node.connect(members, program).await?;
+        let listener = format!("{program} on node {}", node.id);
+        Ok(Self { stream: BufReader::new(Box::new(stream)), listener })
     }
 
     async fn open(path: &Path) -> io::Result<UnixStream> {
@@ -108,6 +128,7 @@ impl Client {
         let line = written(&Call { version: VERSION, deadline_ms, request })
             .ok_or_else(|| self.misfit(format!("the request is longer than {LINE_BYTES_MAX} bytes")))?;
         self.stream.get_mut().write_all(&line).await.map_err(|error| self.broken(error))?;
+        self.stream.get_mut().flush().await.map_err(|error| self.broken(error))?;
         let line = match read(&mut self.stream).await {
             Ok(Read::Line(line)) => line,
             Ok(Read::End | Read::Cut) => return Err(CallError::Closed { listener: self.listener() }),
@@ -125,7 +146,7 @@ impl Client {
     }
 
     fn listener(&self) -> String {
-        paths::listener(&self.path)
+        self.listener.clone()
     }
 
     fn misfit(&self, why: String) -> CallError {
@@ -136,7 +157,7 @@ impl Client {
         if matches!(source.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
             CallError::Closed { listener: self.listener() }
         } else {
-            CallError::Io { path: self.path.clone(), source }
+            CallError::Io { listener: self.listener(), source }
         }
     }
 }
@@ -149,11 +170,22 @@ fn unreached(path: &Path, source: io::Error) -> CallError {
     } else if source.kind() == io::ErrorKind::PermissionDenied {
         CallError::Permission { listener, path }
     } else {
-        CallError::Io { path, source }
+        CallError::Io { listener: format!("{listener}, {}", path.display()), source }
     }
 }
 
 /// Connects, asks once, and closes.
 pub async fn ask<R: Request>(path: &Path, request: R, deadline: Duration) -> Result<R::Answer, CallError> {
     Client::connect(path).await?.call(request, deadline).await
+}
+
+/// The same to a program of another node.
+pub async fn ask_node<R: Request>(
+    node: &Node,
+    members: &Members,
+    program: &Program,
+    request: R,
+    deadline: Duration,
+) -> Result<R::Answer, CallError> {
+    Client::connect_to(node, members, program).await?.call(request, deadline).await
 }

@@ -16,6 +16,8 @@ pub enum Code {
     Busy,
     /// It was not done within the request's deadline. It may still happen.
     Timeout,
+    /// The program that is asked does not run on the node.
+    NotRunning,
     /// The request could not be read: another version, an unknown word, a line too long.
     Invalid,
 }
@@ -30,6 +32,7 @@ impl Code {
             Self::Failed => "failed",
             Self::Busy => "busy",
             Self::Timeout => "timeout",
+            Self::NotRunning => "not_running",
             Self::Invalid => "invalid",
         }
     }

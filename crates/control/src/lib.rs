@@ -1,4 +1,4 @@
-//! How the programs talk to each other and to operators: requests and answers over a unix socket.
+//! How the programs talk to each other and to operators: requests and answers over a unix socket, and between nodes over TLS.
 //!
 //! One JSON object per line, at most [`LINE_BYTES_MAX`] bytes:
 //!
@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A connection carries any number of requests, one at a time. What can be asked is in [`switch`] and [`heartbeatd`];
-//! where the sockets lie is in [`paths`]. Mail that needs no answer is left in the [`maildrop`]. Who may open the socket may ask everything: its mode is 600.
+//! where the sockets lie is in [`paths`]. Mail that needs no answer is left in the [`maildrop`].
+//! Who may open the socket may ask everything: its mode is 600. Programs of other nodes are asked over the [`network`].
 
 mod address;
 pub mod client;
@@ -17,11 +18,14 @@ mod fault;
 pub mod heartbeatd;
 mod line;
 pub mod maildrop;
+pub mod network;
 pub mod paths;
+mod program;
 pub mod server;
 pub mod switch;
 
-pub use client::{CallError, Client, ask};
+pub use client::{CallError, Client, ask, ask_node};
 pub use fault::{Code, Fault};
 pub use line::{LINE_BYTES_MAX, Request, VERSION};
+pub use program::Program;
 pub use server::{BindError, ServeLimits, Server};

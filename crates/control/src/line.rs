@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 
 use crate::fault::Fault;
+use crate::program::Program;
 
 /// The version of the lines. Another one is refused.
 pub const VERSION: u32 = 1;
@@ -28,6 +29,13 @@ pub(crate) struct Call<R> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) deadline_ms: Option<u64>,
     pub(crate) request: R,
+}
+
+/// The first line of a connection between nodes: who is asked there.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Named {
+    pub(crate) version: u32,
+    pub(crate) program: Program,
 }
 
 /// The part of a request line that every version has.

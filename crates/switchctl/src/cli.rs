@@ -34,7 +34,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Noun {
-    /// How this node and the cluster stand.
+    /// How the nodes of the cluster stand.
     Status {
         /// Say it in one line with the exit code of a monitoring plug-in: 0 ok, 1 warning, 2 critical, 3 unknown.
         #[arg(long)]
@@ -67,7 +67,7 @@ enum Noun {
     /// Who is told when something is wrong.
     #[command(subcommand)]
     Alert(Alert),
-    /// What the programs of this node log.
+    /// What the programs of a node log.
     #[command(subcommand)]
     Log(Log),
     /// The configuration.

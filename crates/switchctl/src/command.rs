@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use control::{CallError, Code};
+use control::network::{KeyFault, Members, Node, read_key};
+use control::{CallError, Code, Program};
 use daemon_kit::configuration;
 use daemon_kit::tables::{self, TableFault};
 use mail_model::{NodeId, QueueId};
@@ -52,12 +53,13 @@ impl From<CallError> for Failure {
                 Code::RefusedUnsafe => Exit::Unsafe,
                 Code::NotFound => Exit::NotFound,
                 Code::Timeout => Exit::Timeout,
-                Code::Failed | Code::Busy | Code::Invalid => Exit::Failed,
+                Code::Failed | Code::Busy | Code::NotRunning | Code::Invalid => Exit::Failed,
             },
             CallError::NotRunning { .. }
             | CallError::Permission { .. }
             | CallError::Closed { .. }
             | CallError::Protocol { .. }
+            | CallError::Node(_)
             | CallError::Io { .. } => Exit::Failed,
         };
         Self::new(exit, error)
@@ -150,18 +152,60 @@ impl Context {
         }
     }
 
-    /// Fails if `--node` names another node: programs are asked over this node's own sockets.
-    fn is_here(&self) -> Result<(), Failure> {
-        match &self.only {
-            Some(node) if *node != self.settings.node.id => Err(Failure::new(
-                Exit::Usage,
-                format_args!("the programs of node '{node}' are asked on that node; run this command there"),
-            )),
-            Some(_) | None => Ok(()),
-        }
+    /// The node whose programs are asked: that of `--node`, or this one.
+    pub(crate) fn asked(&self) -> &NodeId {
+        self.only.as_ref().unwrap_or(&self.settings.node.id)
     }
 
-    /// Asks this node's heartbeatd.
+    /// Asks a program of a node: here over its socket, elsewhere over the control address of the node.
+    pub(crate) fn ask<R: control::Request>(
+        &self,
+        node: &NodeId,
+        program: &Program,
+        request: R,
+        within: Duration,
+    ) -> Result<R::Answer, Failure> {
+        Ok(self.call(node, program, request, within)??)
+    }
+
+    fn call<R: control::Request>(
+        &self,
+        node: &NodeId,
+        program: &Program,
+        request: R,
+        within: Duration,
+    ) -> Result<Result<R::Answer, CallError>, Failure> {
+        if *node == self.settings.node.id {
+            let socket = program.socket(&self.settings.node.state_dir);
+            return Ok(runtime()?.block_on(control::ask(&socket, request, within)));
+        }
+        let far = self.far(node)?;
+        let members = self.members()?;
+        Ok(runtime()?.block_on(control::ask_node(&far, &members, program, request, within)))
+    }
+
+    /// Another node, as it is reached from here.
+    fn far(&self, node: &NodeId) -> Result<Node, Failure> {
+        let peer = self.settings.cluster.nodes.iter().find(|peer| peer.id == *node);
+        let address = peer.and_then(|peer| peer.control).ok_or_else(|| {
+            let text = "has no control address; write cluster.nodes[].control, or run this command there";
+            Failure::new(Exit::Usage, format_args!("node {node} {text}"))
+        })?;
+        Ok(Node { id: node.clone(), address })
+    }
+
+    fn members(&self) -> Result<Members, Failure> {
+        let cluster = &self.settings.cluster;
+        let usage = |fault: KeyFault| Failure::new(Exit::Usage, fault);
+        let path = cluster.key_file.as_deref().ok_or_else(|| {
+            Failure::new(Exit::Usage, "nodes prove themselves by the cluster's key; write cluster.key_file")
+        })?;
+        let key = read_key(path).map_err(usage)?;
+        let nodes = cluster.nodes.iter().map(|peer| &peer.id);
+        Members::new(&key, &cluster.id, &self.settings.node.id, nodes).map_err(usage)
+    }
+
+    /// Asks the heartbeatd of the node that is asked.
     pub(crate) fn ask_heartbeatd(
         &self,
         request: control::heartbeatd::Request,
@@ -175,44 +219,30 @@ impl Context {
         request: control::heartbeatd::Request,
         within: Duration,
     ) -> Result<control::heartbeatd::Answer, Failure> {
-        self.is_here()?;
-        let socket = control::paths::heartbeatd(&self.settings.node.state_dir);
-        Ok(runtime()?.block_on(control::ask(&socket, request, within))?)
+        self.ask(self.asked(), &Program::Heartbeatd, request, within)
     }
 
-    /// Asks the program that listens at `socket`; `None` if none does.
-    pub(crate) fn ask_if_running<R: control::Request>(
-        &self,
-        socket: &Path,
-        request: R,
-    ) -> Result<Option<R::Answer>, Failure> {
-        self.is_here()?;
-        match runtime()?.block_on(control::ask(socket, request, ANSWER_WITHIN)) {
-            Ok(answer) => Ok(Some(answer)),
-            Err(CallError::NotRunning { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Asks the switch of `queue` on this node.
+    /// Asks the switch of `queue` on the node that is asked.
     pub(crate) fn ask_switch(
         &self,
         queue: &QueueId,
         request: control::switch::Request,
     ) -> Result<control::switch::Answer, Failure> {
-        self.is_here()?;
-        self.ask_owner(queue, request, ANSWER_WITHIN)
+        self.ask(self.asked(), &Program::Switch(queue.clone()), request, ANSWER_WITHIN)
     }
 
-    /// Asks the switch that owns `queue` on this node, at home or as its secondary.
-    pub(crate) fn ask_owner(
+    /// Asks a program of the node that is asked; `None` if it does not run.
+    pub(crate) fn ask_if_running<R: control::Request>(
         &self,
-        queue: &QueueId,
-        request: control::switch::Request,
-        within: Duration,
-    ) -> Result<control::switch::Answer, Failure> {
-        let socket = control::paths::switch(&self.settings.node.state_dir, queue);
-        Ok(runtime()?.block_on(control::ask(&socket, request, within))?)
+        program: &Program,
+        request: R,
+    ) -> Result<Option<R::Answer>, Failure> {
+        match self.call(self.asked(), program, request, ANSWER_WITHIN)? {
+            Ok(answer) => Ok(Some(answer)),
+            Err(CallError::NotRunning { .. }) => Ok(None),
+            Err(CallError::Fault(fault)) if fault.code == Code::NotRunning => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

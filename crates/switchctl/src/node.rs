@@ -23,7 +23,7 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Every node as this node's heartbeatd sees it.
+/// Every node as one node's heartbeatd sees it.
 pub(crate) fn show(context: &Context) -> Outcome {
     let view = view(context)?;
     let mut listing = Listing::new(
@@ -37,7 +37,7 @@ pub(crate) fn show(context: &Context) -> Outcome {
     listing.row(vec![
         json!(view.node),
         json!("up"),
-        json!("this node"),
+        json!("itself"),
         json!(env!("CARGO_PKG_VERSION")),
         json!(view.config_hash),
         json!(view.smtp),
@@ -60,9 +60,9 @@ pub(crate) fn show(context: &Context) -> Outcome {
     context.show(&listing)
 }
 
-/// Takes this node out. Refused with 4 where nobody could take what is left in its queue.
+/// Takes the node out. Refused with 4 where nobody could take what is left in its queue.
 pub(crate) fn drain(context: &Context, notice: Duration, force: bool) -> Outcome {
-    let own = QueueId::of(context.settings.node.id.clone());
+    let own = QueueId::of(context.asked().clone());
     if !force {
         nobody_else(context)?;
     }
@@ -97,7 +97,7 @@ fn nobody_else(context: &Context) -> Result<(), Failure> {
         Err(Failure::new(Exit::Unsafe, text))
     };
     let Ok(view) = view(context) else {
-        return unsafe_now("heartbeatd of this node does not answer");
+        return unsafe_now("heartbeatd of the node does not answer");
     };
     let may_take = view
         .peers
@@ -106,9 +106,9 @@ fn nobody_else(context: &Context) -> Result<(), Failure> {
     if may_take { Ok(()) } else { unsafe_now("no other node is heard that could take the queue over") }
 }
 
-/// Brings this node back.
+/// Brings the node back.
 pub(crate) fn resume(context: &Context) -> Outcome {
-    let own = QueueId::of(context.settings.node.id.clone());
+    let own = QueueId::of(context.asked().clone());
     match context.ask_heartbeatd(Request::StartPrimary)? {
         Answer::Done { message } => say(format_args!("node {}: {message}", own.home()))?,
         Answer::Status(_) | Answer::Records(_) => return Err(misfit()),

@@ -1,7 +1,7 @@
 //! Operators' verbs on messages: hold, release, retry, bounce, delete.
 //!
-//! A plan is read from the disk and shown, then confirmed, then carried out by the owner of each queue, which must be a
-//! switch of this node. It does not matter if the plan is old by then: the owner moves what is still there to move.
+//! A plan is read from the disk and shown, then confirmed, then carried out by the owner of each queue, on whatever node that
+//! is. It does not matter if the plan is old by then: the owner moves what is still there to move.
 //!
 //! Never: a change that was not confirmed, on a terminal or with `--yes`.
 
@@ -11,8 +11,9 @@ mod plan;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use control::Program;
 use control::switch::{Answer, OPERATE_MESSAGES_MAX, Operated, Request, Verb};
-use mail_model::{MessageId, QueueId};
+use mail_model::MessageId;
 use serde_json::json;
 
 pub(crate) use self::choice::Choice;
@@ -52,8 +53,11 @@ pub(crate) fn run(context: &Context, verb: Verb, choice: &Choice, reason: &str) 
     );
     listing.with("verb", json!(verb.as_str()));
     let mut gone = false;
-    for (queue, ids) in &plan.messages {
-        let (done, fault) = carry_out(context, verb, queue, ids, &by(context, reason));
+    let by = by(context, reason);
+    for (queue, (node, ids)) in &plan.messages {
+        let program = Program::Switch(queue.clone());
+        let (done, fault) =
+            carry_out(|request| context.ask(node, &program, request, OPERATE_WITHIN), verb, ids, &by);
         gone |= done.absent > 0;
         let asked = ids.len() as u64;
         let unchanged = asked.saturating_sub(done.messages).saturating_sub(done.absent);
@@ -88,16 +92,15 @@ fn ending(plan: &Plan, exit: Exit, gone: bool) -> Exit {
 
 /// Asks the owner of a queue, in as many requests as it takes. What was done, and why it ended early if it did.
 fn carry_out(
-    context: &Context,
+    ask: impl Fn(Request) -> Result<Answer, Failure>,
     verb: Verb,
-    queue: &QueueId,
     ids: &[MessageId],
     by: &str,
 ) -> (Operated, Option<String>) {
     let mut done = Operated::default();
     for batch in ids.chunks(OPERATE_MESSAGES_MAX) {
         let request = Request::Operate { verb, messages: batch.to_vec(), reason: by.to_owned() };
-        match context.ask_owner(queue, request, OPERATE_WITHIN) {
+        match ask(request) {
             Ok(Answer::Operated(more)) => {
                 done.messages += more.messages;
                 done.recipients += more.recipients;

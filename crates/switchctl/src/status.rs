@@ -1,13 +1,13 @@
-//! How this node and the cluster stand, as their programs say.
+//! How the nodes of the cluster stand, as their programs say.
 
 use control::heartbeatd::{HeartbeatdStatus, QueueStatus};
 use control::switch::SwitchStatus;
-use control::{heartbeatd, switch};
+use control::{Program, heartbeatd, switch};
 use daemon_kit::SystemClock;
-use mail_model::{Clock, LeaseState, QueueId, WallTime};
+use mail_model::{Clock, LeaseState, NodeId, QueueId, WallTime};
 use serde_json::json;
 
-use crate::command::{Context, Failure, Outcome, misfit, say};
+use crate::command::{ANSWER_WITHIN, Context, Failure, Outcome, misfit, say};
 use crate::drill;
 use crate::exit::Exit;
 use crate::output::{Format, Listing, plain, time};
@@ -16,13 +16,13 @@ use crate::output::{Format, Listing, plain, time};
 const CRITICAL: &str = "CRITICAL";
 const WARNING: &str = "WARNING";
 
-/// This node's switches, then its heartbeatd's view.
+/// Every node's switches, and how this node's heartbeatd sees the cluster; of one node with `--node`.
 pub(crate) fn run(context: &Context, check: bool) -> Outcome {
-    let own = QueueId::of(context.settings.node.id.clone());
-    let switch = ask_switch(context, &own);
-    let heartbeatd = ask_heartbeatd(context);
+    let asked = context.asked();
+    let own = QueueId::of(asked.clone());
+    let here = (ask_switch(context, asked, &own), ask_heartbeatd(context, asked));
     if check {
-        return plug_in(&switch, &heartbeatd, context.settings.cluster.nodes.len() == 1);
+        return plug_in(&here.0, &here.1, context.settings.cluster.nodes.len() == 1);
     }
     let mut listing = Listing::new(
         "mailswitch.status/1",
@@ -40,25 +40,21 @@ pub(crate) fn run(context: &Context, check: bool) -> Outcome {
             "reasons",
         ],
     );
-    match &switch {
-        Ok(status) => row(&mut listing, status),
-        Err(why) => listing.lacks(format!("switch of queue {own}"), &why),
-    }
-    match &heartbeatd {
-        Ok(view) => {
-            let here = |q: &QueueStatus| {
-                q.secondary_pid.is_some()
-                    || q.owner.as_ref() == Some(&view.node) && q.lease_state != Some(LeaseState::Released)
-            };
-            let elsewhere = view.queues.iter().filter(|q| q.queue != own && here(q));
-            for queue in elsewhere {
-                match ask_switch(context, &queue.queue) {
-                    Ok(status) => row(&mut listing, &status),
-                    Err(why) => listing.lacks(format!("secondary of queue {}", queue.queue), &why),
+    let heartbeatd = here.1.clone();
+    node(&mut listing, context, asked, here);
+    for peer in &context.settings.cluster.nodes {
+        if context.only.is_none() && peer.id != *asked {
+            let own = QueueId::of(peer.id.clone());
+            let there = match ask_switch(context, &peer.id, &own) {
+                // Where nobody can be asked, one reason suffices.
+                Err(why) if peer.control.is_none() => {
+                    listing.lacks(format!("node {}", peer.id), &why);
+                    continue;
                 }
-            }
+                switch => (switch, ask_heartbeatd(context, &peer.id)),
+            };
+            node(&mut listing, context, &peer.id, there);
         }
-        Err(why) => listing.lacks("heartbeatd", &why),
     }
     listing.with("heartbeatd", json!(heartbeatd.as_ref().ok()));
     let drilled = drill::last(context);
@@ -88,6 +84,39 @@ fn paused(view: &HeartbeatdStatus) -> Option<String> {
 
 fn say_pause(view: &HeartbeatdStatus) -> Result<(), Failure> {
     paused(view).map_or(Ok(()), say)
+}
+
+/// What a node's switch and its heartbeatd say, or why they say nothing.
+type Said = (Result<SwitchStatus, String>, Result<HeartbeatdStatus, String>);
+
+/// The rows of a node: its own queue, and those it holds for others.
+fn node(listing: &mut Listing, context: &Context, node: &NodeId, (switch, heartbeatd): Said) {
+    let own = QueueId::of(node.clone());
+    if let (Err(why), Err(_)) = (&switch, &heartbeatd)
+        && *node != context.settings.node.id
+    {
+        return listing.lacks(format!("node {node}"), why);
+    }
+    match &switch {
+        Ok(status) => row(listing, status),
+        Err(why) => listing.lacks(format!("switch of queue {own}"), why),
+    }
+    let view = match &heartbeatd {
+        Ok(view) => view,
+        Err(why) if *node == context.settings.node.id => return listing.lacks("heartbeatd", why),
+        Err(why) => return listing.lacks(format!("heartbeatd of node {node}"), why),
+    };
+    let held = |q: &&QueueStatus| {
+        q.queue != own
+            && (q.secondary_pid.is_some()
+                || q.owner.as_ref() == Some(&view.node) && q.lease_state != Some(LeaseState::Released))
+    };
+    for QueueStatus { queue, .. } in view.queues.iter().filter(held) {
+        match ask_switch(context, node, queue) {
+            Ok(status) => row(listing, &status),
+            Err(why) => listing.lacks(format!("secondary of queue {queue}"), &why),
+        }
+    }
 }
 
 /// How long ago a takeover was tried last, and what came of it.
@@ -190,8 +219,9 @@ fn plug_in(
     })
 }
 
-fn ask_switch(context: &Context, queue: &QueueId) -> Result<SwitchStatus, String> {
-    match context.ask_switch(queue, switch::Request::Status) {
+fn ask_switch(context: &Context, node: &NodeId, queue: &QueueId) -> Result<SwitchStatus, String> {
+    let program = Program::Switch(queue.clone());
+    match context.ask(node, &program, switch::Request::Status, ANSWER_WITHIN) {
         Ok(switch::Answer::Status(status)) => Ok(*status),
         Ok(
             switch::Answer::Ready(_)
@@ -203,8 +233,8 @@ fn ask_switch(context: &Context, queue: &QueueId) -> Result<SwitchStatus, String
     }
 }
 
-fn ask_heartbeatd(context: &Context) -> Result<HeartbeatdStatus, String> {
-    match context.ask_heartbeatd(heartbeatd::Request::Status) {
+fn ask_heartbeatd(context: &Context, node: &NodeId) -> Result<HeartbeatdStatus, String> {
+    match context.ask(node, &Program::Heartbeatd, heartbeatd::Request::Status, ANSWER_WITHIN) {
         Ok(heartbeatd::Answer::Status(status)) => Ok(*status),
         Ok(heartbeatd::Answer::Done { .. } | heartbeatd::Answer::Records(_)) => Err(misfit().message),
         Err(Failure { message, .. }) => Err(message),

@@ -5,6 +5,7 @@ use std::fmt;
 use mail_model::{InstanceId, NodeId};
 
 const CONTEXT: &str = "mailswitch 2026 heartbeat v1";
+const CONTROL: &str = "mailswitch 2026 control v1";
 
 /// Why a text is not a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,15 +33,26 @@ impl ClusterKey {
 
     /// The key of one run of one sender in one cluster: so a counter that starts again never meets the same key.
     pub(crate) fn derive(&self, cluster: &str, sender: &NodeId, incarnation: InstanceId) -> [u8; 32] {
+        let run = incarnation.0.to_be_bytes();
+        blake3::derive_key(CONTEXT, &self.material(&run, cluster, sender))
+    }
+
+    /// The 32 octets from which a node makes the key pair (Ed25519) by which others know it on control connections.
+    #[must_use]
+    pub fn control_seed(&self, cluster: &str, node: &NodeId) -> [u8; 32] {
+        blake3::derive_key(CONTROL, &self.material(&[], cluster, node))
+    }
+
+    fn material(&self, run: &[u8], cluster: &str, node: &NodeId) -> Vec<u8> {
         let mut material = Vec::with_capacity(128);
         material.extend_from_slice(&self.0);
-        material.extend_from_slice(&incarnation.0.to_be_bytes());
+        material.extend_from_slice(run);
         // Lengths first, so that no two pairs of names give the same bytes.
-        for name in [cluster, sender.as_str()] {
+        for name in [cluster, node.as_str()] {
             material.extend_from_slice(&u64::try_from(name.len()).unwrap_or(u64::MAX).to_be_bytes());
             material.extend_from_slice(name.as_bytes());
         }
-        blake3::derive_key(CONTEXT, &material)
+        material
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) const KEYS: &[Key] = &[
         "cluster.nodes[].control",
         "address:port",
         Words("none"),
-        "Where the node's heartbeatd is asked by the others. Kept for the time when nodes ask each other over the network.",
+        "Where operators' tools on the other nodes ask this node's programs, over TLS with keys made from the cluster's key. Without it they are asked on the node itself only.",
     ),
     key(
         "cluster.key_file",

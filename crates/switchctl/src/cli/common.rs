@@ -18,7 +18,7 @@ pub(super) struct Common {
     /// How answers look.
     #[arg(short, long, global = true, value_enum, default_value_t)]
     pub(super) output: Format,
-    /// Only about this node and its queue.
+    /// Only about this node and its queue; its programs are asked over the network if that is another node.
     #[arg(long = "node", global = true, value_name = "NODE")]
     pub(super) only: Option<NodeId>,
 }

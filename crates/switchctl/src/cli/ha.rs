@@ -14,7 +14,7 @@ use crate::{drill, ha, readiness, status};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Ha {
-    /// What this node's heartbeatd sees.
+    /// What the heartbeatd of this node sees, or of --node.
     Status,
     /// Take the queue of NODE over to this node now. Safe at any instant; a live owner is fenced.
     Takeover {

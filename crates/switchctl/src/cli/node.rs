@@ -12,7 +12,7 @@ use crate::node;
 pub(super) enum Node {
     /// Every node as this one sees it.
     Show,
-    /// Take this node out: balancers first, then clients, then its queue is released and its switch ends.
+    /// Take this node, or that of --node, out: balancers first, then clients, then its queue is released and its switch ends.
     ///
     /// Refused with 4 while no other node could take what is left in the queue.
     Drain {
@@ -23,7 +23,7 @@ pub(super) enum Node {
         #[arg(long)]
         force: bool,
     },
-    /// Bring this node back.
+    /// Bring the node back.
     Resume,
 }
 

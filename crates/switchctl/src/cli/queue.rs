@@ -17,7 +17,7 @@ const VERB_HELP: &str = "\
 Name messages by ID, or choose them by terms: to:ADDRESS from:ADDRESS (@example.test for all of a domain), age:>1h, \
 state:queued|held|owed, reply~TEXT, node:NODE, size:>1MiB; or say --all.
 
-It acts on every waiting recipient of a message, in queues that a switch of this node owns. What it would touch is shown \
+It acts on every waiting recipient of a message, and goes to the node whose switch owns the queue. What it would touch is shown \
 and must be confirmed, on a terminal or with --yes. Exit codes: 0 all done, 1 nothing done, 2 not confirmed, 3 some queues \
 were not reached, 7 an ID is not in the queue.";
 

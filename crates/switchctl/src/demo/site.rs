@@ -52,6 +52,8 @@ pub struct NodePlan {
     pub health: SocketAddr,
     /// Where its heartbeatd listens.
     pub heartbeat: SocketAddr,
+    /// Where its programs are asked by other nodes.
+    pub control: SocketAddr,
 }
 
 impl NodePlan {
@@ -133,7 +135,8 @@ impl Site {
         let mut order = Vec::new();
         for (index, node) in self.nodes.iter().enumerate() {
             let address = if index == own { node.heartbeat } else { heard_at(own, index, node.heartbeat)? };
-            writeln!(peers, "    - {{ id: {}, heartbeat: [\"{address}\"] }}", node.id)?;
+            let (id, control) = (&node.id, node.control);
+            writeln!(peers, "    - {{ id: {id}, heartbeat: [\"{address}\"], control: \"{control}\" }}")?;
             order.push(node.id.as_str());
         }
         let text = format!(
@@ -217,6 +220,7 @@ fn choose(dir: &Path, index: usize) -> Result<NodePlan> {
         smtp: free_tcp()?,
         health: free_tcp()?,
         heartbeat: free_udp()?,
+        control: free_tcp()?,
         id,
     })
 }

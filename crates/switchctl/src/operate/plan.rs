@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use control::switch::Verb;
 use daemon_kit::SystemClock;
-use mail_model::{Clock, MessageId, QueueId};
+use mail_model::{Clock, MessageId, NodeId, QueueId};
 use queue_format::books::Message;
 use queue_format::record::{MessageKey, RecipientState};
 use queue_store::inspect::{self, Depth};
@@ -23,11 +23,11 @@ const TABLE_ROWS_MAX: usize = 50;
 /// What would be touched.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// The messages of each queue that can be asked from here, the oldest first.
-    pub(crate) messages: BTreeMap<QueueId, Vec<MessageId>>,
+    /// The messages of each queue, the oldest first, and the node that owns it.
+    pub(crate) messages: BTreeMap<QueueId, (NodeId, Vec<MessageId>)>,
     /// Recipients it would move.
     pub(crate) recipients: usize,
-    /// Queues that cannot be asked from here, and why.
+    /// Queues that cannot be read from here, and why.
     pub(crate) missing: Vec<(QueueId, String)>,
     /// Named messages that are not there.
     pub(crate) absent: Vec<MessageId>,
@@ -57,9 +57,10 @@ impl Plan {
         filter: Filter<'_>,
         queue: &QueueId,
     ) -> Result<Result<(), String>, Failure> {
-        if let Err(why) = is_owned_here(context, queue) {
-            return Ok(Err(why));
-        }
+        let owner = match owner(context, queue) {
+            Ok(owner) => owner,
+            Err(why) => return Ok(Err(why)),
+        };
         let seen = match context.inspect(queue, Depth::Books) {
             Ok(seen) => seen,
             Err(why) => return Ok(Err(why)),
@@ -97,7 +98,7 @@ impl Plan {
             chosen.push(id);
         }
         self.absent.extend(named.into_iter().filter(|id| !found.contains(*id)).cloned());
-        self.messages.insert(queue.clone(), chosen);
+        self.messages.insert(queue.clone(), (owner, chosen));
         Ok(Ok(()))
     }
 
@@ -140,16 +141,11 @@ impl Plan {
     }
 }
 
-/// Fails with the name of the node to go to if this node is not the owner.
-fn is_owned_here(context: &Context, queue: &QueueId) -> Result<(), String> {
+/// The node whose switch moves the messages of `queue`.
+fn owner(context: &Context, queue: &QueueId) -> Result<NodeId, String> {
     let dir = context.queue_dir(queue);
     let lease = inspect::top_lease(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-    let (claim, _) = lease.ok_or_else(|| unclaimed(&dir))?;
-    if claim.owner == context.settings.node.id {
-        Ok(())
-    } else {
-        Err(format!("its owner is node {}; run this command there", claim.owner))
-    }
+    lease.map(|(claim, _)| claim.owner).ok_or_else(|| unclaimed(&dir))
 }
 
 fn applies(verb: Verb, state: RecipientState) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use control::switch::{Answer, Operated, Request, Verb};
-use control::{Fault, Server};
+use control::{Fault, Server, network};
 use expect_test::expect;
 use serde_json::Value;
 
@@ -122,7 +122,7 @@ async fn an_id_that_is_not_there_ends_with_7_and_the_others_are_done() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_queue_of_another_owner_is_not_touched_and_its_owner_is_named() {
+async fn an_order_goes_to_the_node_that_owns_the_queue_or_its_owner_is_named() {
     let site = Site::new();
     fill(&site.path("spool")).await;
     let silent = site.run(&["queue", "hold", "a-1-2", "--yes"]);
@@ -133,5 +133,19 @@ async fn a_queue_of_another_owner_is_not_touched_and_its_owner_is_named() {
     std::fs::write(site.path("m.yaml"), text).unwrap();
     let run = site.run(&["queue", "hold", "a-1-2", "--yes"]);
     assert_eq!(run.code, 1);
-    assert!(run.out.contains("its owner is node a; run this command there"), "{}", run.out);
+    let unknown = "node a has no control address; write cluster.nodes[].control, or run this command there";
+    assert!(run.out.contains(unknown), "{}", run.out);
+    let orders = serve(&site);
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = std::fs::read_to_string(site.path("m.yaml")).unwrap();
+    let text = text.replace("[127.0.0.1:7101]", &format!("[127.0.0.1:7101], control: '{address}'"));
+    std::fs::write(site.path("m.yaml"), text).unwrap();
+    assert_eq!(site.run(&["cluster", "keygen"]).code, 0);
+    let key = network::read_key(&site.path("keys/cluster.key")).unwrap();
+    let nodes = ["a".parse().unwrap(), "b".parse().unwrap()];
+    let members = network::Members::new(&key, "demo", &nodes[0], &nodes).unwrap();
+    network::serve(address, members, &site.path("state")).await.unwrap();
+    let run = site.run(&["queue", "hold", "a-1-2", "--yes"]);
+    assert_eq!(run.code, 0, "{}{}", run.out, run.err);
+    assert_eq!(orders.lock().unwrap().pop().unwrap().1, ["a-1-2"]);
 }
