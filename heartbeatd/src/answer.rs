@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use cluster::heartbeat::Heard;
 use cluster::takeover::{OwnLease, Refused, State};
-use control::heartbeatd::{Answer, HeartbeatdStatus, PathStatus, PeerStatus, QueueStatus, Request};
+use control::heartbeatd::{
+    Answer, HearsStatus, HeartbeatdStatus, PathStatus, PeerStatus, QueueStatus, Request,
+};
 use control::{Code, Fault};
 use mail_model::{NodeId, QueueId};
 
@@ -136,9 +139,12 @@ impl Node {
                 up: heard.is_some_and(|at| now.since(at) <= self.plan.timers.suspect),
             };
             let beat = report.beat.clone().unwrap_or_default();
+            let hears =
+                |heard: &Heard| HearsStatus { node: heard.node.clone(), paths: heard.paths.count_ones() };
             PeerStatus {
                 node: node.clone(),
                 paths: report.addresses.iter().zip(&report.heard).map(path).collect(),
+                hears: beat.heard.iter().map(hears).collect(),
                 state: beat.state,
                 version: beat.version,
                 config_hash: beat.config_hash,

@@ -20,7 +20,6 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::launch::Children;
 use crate::metrics::Look;
 use crate::node::Node;
 use crate::plan::Plan;
@@ -56,29 +55,20 @@ impl Asked {
 struct Sources {
     node: String,
     asks: mpsc::Sender<Asked>,
-    children: Children,
     /// The control socket of each queue that is not the own.
-    secondaries: Arc<Vec<(QueueId, PathBuf)>>,
+    secondaries: Arc<Vec<PathBuf>>,
 }
 
 /// Answers until the runtime ends, if the configuration says where. What comes out is for the node's loop.
-pub(crate) async fn serve(plan: &Plan, children: &Children) -> Result<mpsc::Receiver<Asked>> {
+pub(crate) async fn serve(plan: &Plan) -> Result<mpsc::Receiver<Asked>> {
     let (asks, inbox) = mpsc::channel(WAITING_MAX);
     let Some(address) = plan.monitor else { return Ok(inbox) };
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("listen on {address} for monitorings; is monitor.address free?"))?;
     let others = plan.queues().filter(|queue| *queue != plan.own());
-    let secondaries = others.map(|queue| {
-        let socket = control::paths::switch(&plan.state_dir, &queue);
-        (queue, socket)
-    });
-    let sources = Sources {
-        node: plan.me.to_string(),
-        asks,
-        children: children.clone(),
-        secondaries: Arc::new(secondaries.collect()),
-    };
+    let secondaries = others.map(|queue| control::paths::switch(&plan.state_dir, &queue));
+    let sources = Sources { node: plan.me.to_string(), asks, secondaries: Arc::new(secondaries.collect()) };
     let routes = Router::new()
         .route("/health/live", get(|| async { StatusCode::OK }))
         .route("/health/takeover", get(takeover))
@@ -119,11 +109,9 @@ async fn metrics(State(sources): State<Sources>) -> Response {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
     let mut pages = vec![own];
-    for (queue, socket) in sources.secondaries.iter() {
-        if sources.children.runs(queue)
-            && let Ok(Answer::Metrics { page }) =
-                control::ask(socket, Request::Metrics, SECONDARY_LIMIT).await
-        {
+    for socket in sources.secondaries.iter() {
+        // Whoever listens there: a unit of systemd may be older than this program.
+        if let Ok(Answer::Metrics { page }) = control::ask(socket, Request::Metrics, SECONDARY_LIMIT).await {
             pages.push(page);
         }
     }

@@ -41,7 +41,7 @@ pub(crate) async fn run(config: &Path, settings: &Settings, levels: Levels) -> R
         let members = Members::new(key, &plan.cluster, &plan.me, peers.chain([&plan.me]))?;
         network::serve(address, members, &plan.state_dir).await?;
     }
-    let mut asked = monitor::serve(&node.plan, &node.children).await?;
+    let mut asked = monitor::serve(&node.plan).await?;
     tracing::info!(
         event = "heartbeatd.started",
         node = %node.plan.me,

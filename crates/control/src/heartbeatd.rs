@@ -115,6 +115,9 @@ pub struct PeerStatus {
     pub node: NodeId,
     /// The ways its heartbeats come.
     pub paths: Vec<PathStatus>,
+    /// Whom it hears, as it said last.
+    #[serde(default)]
+    pub hears: Vec<HearsStatus>,
     /// What it says of itself; empty before its first heartbeat.
     pub state: String,
     /// Its version; empty before its first heartbeat.
@@ -130,6 +133,15 @@ pub struct PeerStatus {
     /// What it says of a drill on itself.
     #[serde(default)]
     pub drill: Option<DrillWord>,
+}
+
+/// What a node says of another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HearsStatus {
+    /// The other one.
+    pub node: NodeId,
+    /// On so many paths it hears it.
+    pub paths: u32,
 }
 
 /// One way to a peer.

@@ -7,9 +7,11 @@ mod queue;
 mod shows;
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use mail_model::MessageId;
 
 use self::common::Common;
@@ -17,7 +19,7 @@ use self::queue::Queue;
 use crate::command::{Failure, Outcome, say};
 use crate::exit::Exit;
 use crate::output::Format;
-use crate::{cluster, config, dkim, ledger, log, route, status, trace, user};
+use crate::{cluster, config, dkim, doctor, lb, ledger, log, manual, report, route, status, trace, user};
 
 /// Operate a mailswitch cluster.
 ///
@@ -37,8 +39,29 @@ enum Noun {
     /// How the nodes of the cluster stand.
     Status {
         /// Say it in one line with the exit code of a monitoring plug-in: 0 ok, 1 warning, 2 critical, 3 unknown.
-        #[arg(long)]
+        #[arg(long, conflicts_with_all = ["watch", "matrix"])]
         check: bool,
+        /// Who hears whom: a row for each node with the paths on which its heartbeatd hears the others.
+        #[arg(long)]
+        matrix: bool,
+        /// Say it again and again until interrupted: every 2 s, or as often as EVERY says.
+        #[arg(long, value_name = "EVERY", num_args = 0..=1, require_equals = true, default_missing_value = "2s",
+              value_parser = settings::parse_duration)]
+        watch: Option<Duration>,
+    },
+    /// Look at everything that commonly goes wrong on this node: each line ok, warn or bad, with what to do.
+    ///
+    /// Configuration, key, folders, disk and its speed, ports, open files, names, certificates, programs, heartbeats, versions,
+    /// clocks. Ends with 1 if something is bad. Looks only; run it as the user of the service, or as root.
+    Doctor,
+    /// Write a folder for who helps: configuration, status, decisions, ledger, log, without secrets and without the names of
+    /// mailboxes.
+    Report {
+        /// The folder; mailswitch-report-NODE-TIME here if not said. With a name that ends in .tar.gz, a file.
+        folder: Option<PathBuf>,
+        /// Leave the local parts of addresses as they are.
+        #[arg(long)]
+        keep_addresses: bool,
     },
     /// High availability: who owns which queue, and orders to change it.
     #[command(subcommand)]
@@ -70,6 +93,9 @@ enum Noun {
     /// What the programs of a node log.
     #[command(subcommand)]
     Log(Log),
+    /// Load balancers before the cluster.
+    #[command(subcommand)]
+    Lb(Lb),
     /// The configuration.
     #[command(subcommand)]
     Config(Config),
@@ -84,6 +110,16 @@ enum Noun {
     ///
     /// Ends with 1 if a queue must not live there, with 4 on tmpfs, ramfs and overlayfs.
     Fscheck(shows::Fscheck),
+    /// Print the completion script of a shell: `switchctl completion bash > /etc/bash_completion.d/switchctl`.
+    Completion {
+        /// Which.
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page of switchctl, or write those of all commands into a folder.
+    Man {
+        /// The folder; it is made.
+        folder: Option<PathBuf>,
+    },
     /// Print the version.
     Version,
 }
@@ -92,6 +128,20 @@ enum Noun {
 enum Alert {
     /// Tell everybody that alerts.webhook, alerts.mail and alerts.command name that this is a test, and say what came of it.
     Test,
+}
+
+#[derive(Debug, Subcommand)]
+enum Lb {
+    /// What a balancer would see of every node now: greeting, health, agent. Looked at from here.
+    Status,
+    /// Print the configuration of a balancer, made from the one of the cluster.
+    Snippet {
+        /// Which.
+        kind: lb::Kind,
+        /// The address that clients use; every one of the balancer if not said.
+        #[arg(long, value_name = "IP")]
+        address: Option<IpAddr>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -208,8 +258,20 @@ fn run(cli: &Cli) -> Outcome {
         Noun::Config(Config::Explain { key }) => config::explain(&cli.common.config, cli.common.output, key),
         Noun::Config(Config::Diff { other }) => config::diff(&context()?, other),
         Noun::Config(Config::Schema) => config::schema(),
-        Noun::Status { check } => status::run(&context()?, *check),
+        Noun::Completion { shell } => manual::completion(Cli::command(), *shell),
+        Noun::Man { folder } => manual::pages(Cli::command(), folder.as_deref()),
+        Noun::Status { check, matrix, watch } => {
+            status::run(&context()?, status::Question { check: *check, matrix: *matrix, watch: *watch })
+        }
         Noun::Alert(Alert::Test) => crate::ha::alert_test(&context()?),
+        Noun::Doctor => doctor::run(&context()?),
+        Noun::Report { folder, keep_addresses } => {
+            report::run(&context()?, &cli.common.config, folder.as_deref(), *keep_addresses)
+        }
+        Noun::Lb(Lb::Status) => lb::status(&context()?),
+        Noun::Lb(Lb::Snippet { kind, address }) => {
+            lb::snippet(&context()?, *kind, lb::Front { address: *address })
+        }
         Noun::Log(Log::Show) => log::run(&context()?, ""),
         Noun::Log(Log::Set { order }) => log::run(&context()?, order),
         Noun::Ha(verb) => ha::run(&cli.common, verb),

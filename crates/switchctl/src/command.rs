@@ -248,17 +248,30 @@ impl Context {
 
 /// Shows a listing in a format.
 pub(crate) fn show(format: Format, listing: &Listing) -> Outcome {
+    let mut text = Vec::new();
+    let exit = render(format, listing, &mut text)?;
+    put(&text)?;
+    Ok(exit)
+}
+
+/// Writes a listing into a page. What is missing is said on standard error where rows are for programs.
+pub(crate) fn render(format: Format, listing: &Listing, page: &mut Vec<u8>) -> Outcome {
     if format != Format::Table {
         for warning in listing.warnings() {
             // Standard error is the last resort: if it is gone there is nobody to tell.
             drop(writeln!(io::stderr().lock(), "switchctl: {warning}"));
         }
     }
-    let mut text = Vec::new();
-    let exit = listing.write(format, &mut text)?;
-    match io::stdout().lock().write_all(&text) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        Ok(()) | Err(_) => Ok(exit),
+    Ok(listing.write(format, page)?)
+}
+
+/// Writes a page to standard output. A reader that went away (`| head`) is not a fault; then the answer is false.
+pub(crate) fn put(page: &[u8]) -> Result<bool, Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(page).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -270,7 +283,8 @@ pub(crate) fn unclaimed(dir: &Path) -> String {
     )
 }
 
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
+/// For one question.
+pub(crate) fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 

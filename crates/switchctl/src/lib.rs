@@ -5,6 +5,7 @@
 //! | `cli` | the command line, and which command does what |
 //! | `command` | what every command gets, and how it ends |
 //! | `status`, `ha` | what the programs say, and orders to them, over their sockets |
+//! | `doctor`, `report` | what commonly goes wrong, and a folder for who helps |
 //! | `drill` | real faults on a live cluster, with probe mail and a report |
 //! | `node`, `readiness` | a node leaves and comes back; whether its queue could be taken over now |
 //! | `fscheck`, `lights` | whether a queue can live in a directory; what was looked at, with a light for each |
@@ -14,6 +15,8 @@
 //! | `operate` | verbs on messages: planned from the disk, carried out by the owner of the queue |
 //! | `sendmail` | this program under the names `sendmail` and `mailq` |
 //! | `cluster`, `config`, `route` | key, members, configuration, routes |
+//! | `lb` | what a load balancer is told, and what it would see |
+//! | `manual` | man pages and completions, made from the command line |
 //! | `output`, `exit` | how answers look, and what the shell sees |
 //! | `demo` | the main job on loopback, with real processes |
 //! | `bench` | how fast it is on this machine, beside Postfix |
@@ -25,19 +28,23 @@ mod command;
 mod config;
 pub mod demo;
 mod dkim;
+mod doctor;
 mod drill;
 mod exit;
 mod filter;
 mod fscheck;
 mod ha;
+mod lb;
 mod ledger;
 mod lights;
 mod log;
+mod manual;
 mod node;
 mod operate;
 mod output;
 mod queue;
 mod readiness;
+mod report;
 mod route;
 pub mod sendmail;
 mod status;

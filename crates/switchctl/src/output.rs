@@ -38,7 +38,7 @@ struct Missing {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Listing {
     schema: &'static str,
-    columns: Vec<&'static str>,
+    columns: Vec<String>,
     rows: Vec<Vec<Value>>,
     missing: Vec<Missing>,
     /// More keys of the JSON object.
@@ -47,8 +47,9 @@ pub(crate) struct Listing {
 
 impl Listing {
     /// An empty listing of these columns. `schema` is for example `mailswitch.queue.list/1`.
-    pub(crate) fn new(schema: &'static str, columns: &[&'static str]) -> Self {
-        Self { schema, columns: columns.to_vec(), rows: Vec::new(), missing: Vec::new(), more: Map::new() }
+    pub(crate) fn new(schema: &'static str, columns: &[impl AsRef<str>]) -> Self {
+        let columns = columns.iter().map(|column| column.as_ref().to_owned()).collect();
+        Self { schema, columns, rows: Vec::new(), missing: Vec::new(), more: Map::new() }
     }
 
     /// Adds a row: one value for each column.
@@ -108,8 +109,7 @@ impl Listing {
     /// The rows as JSON objects.
     pub(crate) fn items(&self) -> Vec<Value> {
         let object = |row: &Vec<Value>| {
-            let object: Map<String, Value> =
-                self.columns.iter().map(|c| (*c).to_owned()).zip(row.iter().cloned()).collect();
+            let object: Map<String, Value> = self.columns.iter().cloned().zip(row.iter().cloned()).collect();
             Value::Object(object)
         };
         self.rows.iter().map(object).collect()

@@ -1,13 +1,21 @@
 //! How the nodes of the cluster stand, as their programs say.
 
+mod ask;
+mod matrix;
+mod watch;
+
+use std::io::Write;
+use std::time::Duration;
+
+use control::heartbeatd;
 use control::heartbeatd::{HeartbeatdStatus, QueueStatus};
 use control::switch::SwitchStatus;
-use control::{Program, heartbeatd, switch};
 use daemon_kit::SystemClock;
 use mail_model::{Clock, LeaseState, NodeId, QueueId, WallTime};
 use serde_json::json;
 
-use crate::command::{ANSWER_WITHIN, Context, Failure, Outcome, misfit, say};
+use self::ask::{Page, Said, ask, ask_switch};
+use crate::command::{Context, Failure, Outcome, misfit, put, render, say};
 use crate::drill;
 use crate::exit::Exit;
 use crate::output::{Format, Listing, plain, time};
@@ -16,14 +24,38 @@ use crate::output::{Format, Listing, plain, time};
 const CRITICAL: &str = "CRITICAL";
 const WARNING: &str = "WARNING";
 
-/// Every node's switches, and how this node's heartbeatd sees the cluster; of one node with `--node`.
-pub(crate) fn run(context: &Context, check: bool) -> Outcome {
-    let asked = context.asked();
-    let own = QueueId::of(asked.clone());
-    let here = (ask_switch(context, asked, &own), ask_heartbeatd(context, asked));
-    if check {
-        return plug_in(&here.0, &here.1, context.settings.cluster.nodes.len() == 1);
+/// What is asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Question {
+    /// One line for a monitoring.
+    pub(crate) check: bool,
+    /// Who hears whom, and no switches.
+    pub(crate) matrix: bool,
+    /// Again and again.
+    pub(crate) watch: Option<Duration>,
+}
+
+/// How things stand, once or again and again.
+pub(crate) fn run(context: &Context, question: Question) -> Outcome {
+    if question.check {
+        let alone = context.settings.cluster.nodes.len() == 1;
+        let Said { switch, heartbeatd } = ask(context, context.asked());
+        return plug_in(&switch, &heartbeatd, alone);
     }
+    let page = || if question.matrix { matrix::page(context) } else { page(context) };
+    if let Some(every) = question.watch {
+        return watch::run(every, context.format, page);
+    }
+    let (page, exit) = page()?;
+    put(&page)?;
+    Ok(exit)
+}
+
+/// Every node's switches, and how one heartbeatd sees the cluster; of one node with `--node`.
+fn page(context: &Context) -> Page {
+    let asked = context.asked();
+    let said = ask(context, asked);
+    let heartbeatd = said.heartbeatd.clone();
     let mut listing = Listing::new(
         "mailswitch.status/1",
         &[
@@ -40,38 +72,61 @@ pub(crate) fn run(context: &Context, check: bool) -> Outcome {
             "reasons",
         ],
     );
-    let heartbeatd = here.1.clone();
-    node(&mut listing, context, asked, here);
-    for peer in &context.settings.cluster.nodes {
-        if context.only.is_none() && peer.id != *asked {
-            let own = QueueId::of(peer.id.clone());
-            let there = match ask_switch(context, &peer.id, &own) {
-                // Where nobody can be asked, one reason suffices.
-                Err(why) if peer.control.is_none() => {
-                    listing.lacks(format!("node {}", peer.id), &why);
-                    continue;
-                }
-                switch => (switch, ask_heartbeatd(context, &peer.id)),
-            };
-            node(&mut listing, context, &peer.id, there);
-        }
+    node(&mut listing, context, asked, said);
+    let others = context.settings.cluster.nodes.iter().filter(|peer| peer.id != *asked);
+    for peer in others.filter(|_| context.only.is_none()) {
+        node(&mut listing, context, &peer.id, ask(context, &peer.id));
     }
     listing.with("heartbeatd", json!(heartbeatd.as_ref().ok()));
     let drilled = drill::last(context);
     let shown = drilled.as_ref().map(|(id, at, verdict)| json!({"id": id, "at_ms": at, "verdict": verdict}));
     listing.with("last_drill", json!(shown));
-    let exit = context.show(&listing)?;
+    let mut page = Vec::new();
+    let exit = render(context.format, &listing, &mut page)?;
     if let (Format::Table, Ok(view)) = (context.format, &heartbeatd) {
-        say(format_args!("protection: {}", view.protection))?;
-        say_pause(view)?;
+        writeln!(page, "protection: {}", view.protection)?;
+        if let Some(pause) = paused(view) {
+            writeln!(page, "{pause}")?;
+        }
     }
     if let (Format::Table, false) = (context.format, context.settings.cluster.nodes.len() == 1) {
-        say(last_drill(drilled.as_ref(), SystemClock.wall()))?;
+        writeln!(page, "{}", last_drill(drilled.as_ref(), SystemClock.wall()))?;
     }
-    Ok(exit)
+    Ok((page, exit))
 }
 
-/// Until when this node takes nothing over, if it was told so.
+/// The rows of a node: its own queue, and those it holds for others.
+fn node(listing: &mut Listing, context: &Context, node: &NodeId, said: Said) {
+    let here = *node == context.settings.node.id;
+    let view = match (said.switch, said.heartbeatd) {
+        // A node of which nobody answers is one thing that is missing.
+        (Err(why), Err(_)) if !here => return listing.lacks(format!("node {node}"), &why),
+        (switch, heartbeatd) => {
+            match switch {
+                Ok(status) => row(listing, &status),
+                Err(why) => listing.lacks(format!("switch of queue {}", QueueId::of(node.clone())), &why),
+            }
+            match heartbeatd {
+                Ok(view) => view,
+                Err(why) if here => return listing.lacks("heartbeatd", &why),
+                Err(why) => return listing.lacks(format!("heartbeatd of node {node}"), &why),
+            }
+        }
+    };
+    let held = |q: &&QueueStatus| {
+        q.queue.home() != node
+            && (q.secondary_pid.is_some()
+                || q.owner.as_ref() == Some(node) && q.lease_state != Some(LeaseState::Released))
+    };
+    for QueueStatus { queue, .. } in view.queues.iter().filter(held) {
+        match ask_switch(context, node, queue) {
+            Ok(status) => row(listing, &status),
+            Err(why) => listing.lacks(format!("secondary of queue {queue}"), &why),
+        }
+    }
+}
+
+/// Until when a node takes nothing over, if it was told so.
 fn paused(view: &HeartbeatdStatus) -> Option<String> {
     let until = view.paused_until?;
     let left = until.since(SystemClock.wall()).as_secs().div_ceil(60);
@@ -84,39 +139,6 @@ fn paused(view: &HeartbeatdStatus) -> Option<String> {
 
 fn say_pause(view: &HeartbeatdStatus) -> Result<(), Failure> {
     paused(view).map_or(Ok(()), say)
-}
-
-/// What a node's switch and its heartbeatd say, or why they say nothing.
-type Said = (Result<SwitchStatus, String>, Result<HeartbeatdStatus, String>);
-
-/// The rows of a node: its own queue, and those it holds for others.
-fn node(listing: &mut Listing, context: &Context, node: &NodeId, (switch, heartbeatd): Said) {
-    let own = QueueId::of(node.clone());
-    if let (Err(why), Err(_)) = (&switch, &heartbeatd)
-        && *node != context.settings.node.id
-    {
-        return listing.lacks(format!("node {node}"), why);
-    }
-    match &switch {
-        Ok(status) => row(listing, status),
-        Err(why) => listing.lacks(format!("switch of queue {own}"), why),
-    }
-    let view = match &heartbeatd {
-        Ok(view) => view,
-        Err(why) if *node == context.settings.node.id => return listing.lacks("heartbeatd", why),
-        Err(why) => return listing.lacks(format!("heartbeatd of node {node}"), why),
-    };
-    let held = |q: &&QueueStatus| {
-        q.queue != own
-            && (q.secondary_pid.is_some()
-                || q.owner.as_ref() == Some(&view.node) && q.lease_state != Some(LeaseState::Released))
-    };
-    for QueueStatus { queue, .. } in view.queues.iter().filter(held) {
-        match ask_switch(context, node, queue) {
-            Ok(status) => row(listing, &status),
-            Err(why) => listing.lacks(format!("secondary of queue {queue}"), &why),
-        }
-    }
 }
 
 /// How long ago a takeover was tried last, and what came of it.
@@ -217,26 +239,4 @@ fn plug_in(
         WARNING => Exit::Failed,
         _ => Exit::Ok,
     })
-}
-
-fn ask_switch(context: &Context, node: &NodeId, queue: &QueueId) -> Result<SwitchStatus, String> {
-    let program = Program::Switch(queue.clone());
-    match context.ask(node, &program, switch::Request::Status, ANSWER_WITHIN) {
-        Ok(switch::Answer::Status(status)) => Ok(*status),
-        Ok(
-            switch::Answer::Ready(_)
-            | switch::Answer::Done { .. }
-            | switch::Answer::Operated(_)
-            | switch::Answer::Metrics { .. },
-        ) => Err(misfit().message),
-        Err(Failure { message, .. }) => Err(message),
-    }
-}
-
-fn ask_heartbeatd(context: &Context, node: &NodeId) -> Result<HeartbeatdStatus, String> {
-    match context.ask(node, &Program::Heartbeatd, heartbeatd::Request::Status, ANSWER_WITHIN) {
-        Ok(heartbeatd::Answer::Status(status)) => Ok(*status),
-        Ok(heartbeatd::Answer::Done { .. } | heartbeatd::Answer::Records(_)) => Err(misfit().message),
-        Err(Failure { message, .. }) => Err(message),
-    }
 }

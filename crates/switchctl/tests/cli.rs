@@ -28,8 +28,12 @@ use tempfile::TempDir;
 
 #[path = "cli/dkim.rs"]
 mod dkim;
+#[path = "cli/doctor.rs"]
+mod doctor;
 #[path = "cli/fscheck.rs"]
 mod fscheck;
+#[path = "cli/manual.rs"]
+mod manual;
 #[path = "cli/operate.rs"]
 mod operate;
 #[path = "cli/sendmail.rs"]

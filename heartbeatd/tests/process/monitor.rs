@@ -29,6 +29,29 @@ fn site_with_monitor() -> (Site, SocketAddr) {
     (site, address)
 }
 
+/// In place of a secondary, which is a script here.
+fn secondary(state_dir: &std::path::Path) {
+    let socket = Server::bind(&paths::switch(state_dir, &"a".parse().unwrap())).unwrap();
+    let told =
+        "# HELP mailswitch_ready 1 if.\n# TYPE mailswitch_ready gauge\nmailswitch_ready{queue=\"a\"} 0\n";
+    tokio::spawn(socket.serve(move |_: switch::Request| async move {
+        Ok(switch::Answer::Metrics { page: told.to_owned() })
+    }));
+}
+
+#[tokio::test]
+async fn a_secondary_that_another_run_started_is_on_the_page_too() {
+    let (site, address) = site_with_monitor();
+    let _others = site.lease("a", 1, "a");
+    let _own = site.lease("b", 1, "b");
+    let b = site.start("b");
+    b.until_state("a", "HEALTHY").await;
+    secondary(&b.state_dir);
+    let page = tokio::task::spawn_blocking(move || get(address, "/metrics")).await.unwrap();
+    assert!(page.contains("mailswitch_ready{queue=\"a\"} 0"), "{page}");
+    assert!(site.started("b").is_empty());
+}
+
 #[tokio::test]
 async fn a_takeover_can_be_read_off_the_metrics_with_those_of_the_secondary() {
     let (site, address) = site_with_monitor();
@@ -42,13 +65,7 @@ async fn a_takeover_can_be_read_off_the_metrics_with_those_of_the_secondary() {
     let _claimed = site.lease("a", 2, "b");
     b.until_state("a", "HOLDING").await;
 
-    // In place of the secondary, which is a script here.
-    let socket = Server::bind(&paths::switch(&b.state_dir, &"a".parse().unwrap())).unwrap();
-    let told =
-        "# HELP mailswitch_ready 1 if.\n# TYPE mailswitch_ready gauge\nmailswitch_ready{queue=\"a\"} 0\n";
-    tokio::spawn(socket.serve(move |_: switch::Request| async move {
-        Ok(switch::Answer::Metrics { page: told.to_owned() })
-    }));
+    secondary(&b.state_dir);
     let page = tokio::task::spawn_blocking(move || get(address, "/metrics")).await.unwrap();
     let (_, page) = page.split_once("\r\n\r\n").unwrap();
     for row in [

@@ -138,6 +138,7 @@ mod tests {
         let peer = PeerStatus {
             node: "b".parse().unwrap(),
             paths: vec![PathStatus { address: "x".to_owned(), heard_ms_ago: Some(1), up: true }],
+            hears: Vec::new(),
             state: "up".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             config_hash: "1".to_owned(),

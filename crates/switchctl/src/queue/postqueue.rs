@@ -42,7 +42,7 @@ pub(crate) fn mailq(context: &Context, filter: Filter<'_>) -> Outcome {
 }
 
 fn render(context: &Context, filter: Filter<'_>, mut each: impl FnMut(&Found, bool, &mut String)) -> Outcome {
-    let mut missing = Listing::new("", &[]);
+    let mut missing = Listing::new("", &[""; 0]);
     let (now, mut text, mut first) = (SystemClock.wall(), String::new(), true);
     for (queue, seen) in readable(context, filter, &mut missing) {
         for found in chosen(&queue, &seen, filter, now)? {
