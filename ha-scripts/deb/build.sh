@@ -35,6 +35,27 @@ done
 put 644 "$root/ha-scripts/systemd/mailswitch.sysusers.conf" usr/lib/sysusers.d/mailswitch.conf
 put 644 "$root/ha-scripts/systemd/mailswitch.tmpfiles.conf" usr/lib/tmpfiles.d/mailswitch.conf
 put 644 "$root/ha-scripts/systemd/50-mailswitch.rules" usr/share/polkit-1/rules.d/50-mailswitch.rules
+
+# page FILE...: man pages, compressed as Debian wants them, in the folder of their section.
+page() {
+    for file in "$@"; do
+        mkdir -p "$stage/usr/share/man/man${file##*.}"
+        gzip -9nc "$file" >"$stage/usr/share/man/man${file##*.}/${file##*/}.gz"
+    done
+}
+pages="$(mktemp -d)"
+trap 'rm -rf "$stage" "$pages"' EXIT
+"$programs/switchctl" man "$pages" >/dev/null
+page "$pages"/*.1 "$root"/ha-scripts/man/*.[58]
+completion() { "$programs/switchctl" completion "$1" >"$pages/$1" && put 644 "$pages/$1" "$2"; }
+completion bash usr/share/bash-completion/completions/switchctl
+completion zsh usr/share/zsh/vendor-completions/_switchctl
+completion fish usr/share/fish/vendor_completions.d/switchctl.fish
+
+for script in keepalived-check keepalived-notify; do
+    put 755 "$root/ha-scripts/keepalived/$script" "usr/lib/mailswitch/$script"
+done
+put 755 "$root/ha-scripts/ocf/mailswitch" usr/lib/ocf/resource.d/mailswitch/mailswitch
 put 644 "$here/mailswitch.yaml" etc/mailswitch/mailswitch.yaml
 for page in README.md CHANGELOG.md; do put 644 "$root/$page" "usr/share/doc/mailswitch/$page"; done
 put 644 "$here/copyright" usr/share/doc/mailswitch/copyright

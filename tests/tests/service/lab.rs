@@ -1,6 +1,7 @@
 //! Nodes with a real systemd, made by `tests/lab/node.sh`: the Debian package in them, a network, a far end for their mail.
 //! Everything is gone when the lab is dropped.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -121,6 +122,34 @@ impl Lab {
             ),
         )
         .map(drop)
+    }
+
+    /// Runs `ha-scripts/install-pair` for a and b, with a stand-in for ssh that enters the nodes.
+    pub(crate) fn install_pair(&self) -> Result<String> {
+        let ssh = self.dir.path().join("ssh");
+        let (node, dir) = (script("tests/lab/node.sh"), self.dir.path());
+        let [a, b] = ["a", "b"].map(|node| self.address(node));
+        let text = format!(
+            "#!/bin/sh\nshift 2\ncase \"$1\" in root@{a}) node=a ;; root@{b}) node=b ;; *) exit 255 ;; esac\n\
+             exec {} run {} {} \"$node\" sh -c \"$2\"\n",
+            node.display(),
+            self.name,
+            dir.display()
+        );
+        std::fs::write(&ssh, text)?;
+        std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755))?;
+        let package = std::fs::read_dir(dir.join("deb"))?.next().context("a package")??.path();
+        let mut command = Command::new(script("ha-scripts/install-pair"));
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", dir.display())).arg("--package").arg(package);
+        command.args([
+            "--next-hop",
+            &self.sink.address().to_string(),
+            "--networks",
+            &format!("{}.0/24", self.subnet),
+        ]);
+        command.args([format!("a={a}"), format!("b={b}")]);
+        said(command)
     }
 
     /// Waits until a node takes mail.

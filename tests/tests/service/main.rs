@@ -1,6 +1,8 @@
-//! What a service manager runs: the units, the Debian package, and both on nodes with a real systemd as PID 1.
+//! What a service manager runs: the units, the resource agent, the Debian package, and both on nodes with a real systemd as PID 1.
 
+mod install_pair;
 mod lab;
+mod ocf;
 mod package;
 mod pair;
 mod units;

@@ -1,8 +1,57 @@
-//! The life of the package on one clean Debian node.
+//! What is in the package, and its life on one clean Debian node.
 
-use anyhow::{Result, ensure};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
 
 use crate::lab::{Lab, PATIENCE};
+
+#[test]
+fn every_program_and_command_has_a_page_in_the_package_and_units_name_pages_that_are_there() -> Result<()> {
+    for tool in ["dpkg-deb", "strip"] {
+        if Command::new(tool).arg("--version").output().is_err() {
+            eprintln!("skipped: needs {tool}");
+            return Ok(());
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let out = tempfile::tempdir()?;
+    let mut build = Command::new(root.join("ha-scripts/deb/build.sh"));
+    let done = build.arg(tests::programs::build()?).arg(out.path()).output()?;
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let package = String::from_utf8(done.stdout)?;
+    let listed = Command::new("dpkg-deb").args(["--contents", package.trim()]).output()?;
+    let files = String::from_utf8(listed.stdout)?;
+    for wanted in [
+        "man1/switchctl.1.gz",
+        "man1/switchctl-ha-drill-run.1.gz",
+        "man5/mailswitch.yaml.5.gz",
+        "bash-completion/completions/switchctl",
+        "vendor-completions/_switchctl",
+        "vendor_completions.d/switchctl.fish",
+    ] {
+        ensure!(files.lines().any(|line| line.ends_with(wanted)), "{wanted} is not in the package:\n{files}");
+    }
+    for entry in std::fs::read_dir(root.join("ha-scripts/systemd"))? {
+        let path = entry?.path();
+        if !path
+            .extension()
+            .is_some_and(|end| ["service", "socket", "target"].iter().any(|kind| end == *kind))
+        {
+            continue;
+        }
+        let unit = std::fs::read_to_string(&path)?;
+        let named = unit.lines().find_map(|line| line.strip_prefix("Documentation="));
+        for page in named.with_context(|| format!("{} names no page", path.display()))?.split(' ') {
+            let page = page.strip_prefix("man:").context("a man page")?;
+            let (name, section) = page.trim_end_matches(')').split_once('(').context("with its section")?;
+            let file = format!("man{section}/{name}.{section}.gz");
+            ensure!(files.contains(&file), "{}: {file} is not in the package", path.display());
+        }
+    }
+    Ok(())
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_a_clean_debian_to_a_relay_through_an_upgrade_and_away_again() -> Result<()> {

@@ -1,0 +1,30 @@
+//! The commands of the documentation, run as they are printed, with real processes.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+/// Runs every block of a page.
+fn runs(page: &str) -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut command = Command::new(root.join("tests/docs/run.sh"));
+    let output = command.arg(tests::programs::build()?).arg(root.join("docs").join(page)).output()?;
+    ensure!(
+        output.status.success(),
+        "{page}:\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+#[test]
+fn every_block_of_the_quickstart_does_what_the_page_says() -> Result<()> {
+    runs("QUICKSTART.md")
+}
+
+#[test]
+fn every_block_of_every_runbook_does_what_the_page_says() -> Result<()> {
+    runs("RUNBOOKS.md")
+}
