@@ -10,7 +10,7 @@ use std::time::Duration;
 use cluster::drill::{Drill, DrillAct, DrillOrder, FAULT_MAX};
 use cluster::observe::LeaseView;
 use control::heartbeatd::Answer;
-use control::switch::{Answer as Said, Request as Ask};
+use control::switch::{Answer as Said, Request as Ask, Trouble};
 use control::{Code, Fault};
 use mail_model::{LeaseState, Moment, QueueId};
 use nix::sys::signal::{Signal, kill};
@@ -145,14 +145,22 @@ impl Node {
         for act in acts {
             match act {
                 DrillAct::FallSilent => {
-                    tracing::warn!(event = "drill.begun", id, %fault, for_ms = order.for_ms);
-                    self.records.drill(self.clock.wall(), id, fault, "begun");
+                    self.begun(&order);
                     self.cut(true);
                 }
                 DrillAct::Kill => self.hit(Signal::SIGKILL),
                 DrillAct::Terminate => self.hit(Signal::SIGTERM),
                 DrillAct::Stop => self.hit(Signal::SIGSTOP),
                 DrillAct::Continue => self.hit(Signal::SIGCONT),
+                DrillAct::FillDisk => {
+                    self.begun(&order);
+                    self.trouble(Trouble::DiskFull, order.for_ms);
+                }
+                DrillAct::HangStorage => self.trouble(Trouble::StorageHang, order.for_ms),
+                DrillAct::Mend => {
+                    self.trouble(Trouble::DiskFull, 0);
+                    self.trouble(Trouble::StorageHang, 0);
+                }
                 DrillAct::Speak => {
                     tracing::warn!(event = "drill.over", id, %fault);
                     self.records.drill(self.clock.wall(), id, fault, "over");
@@ -166,6 +174,21 @@ impl Node {
                 }
             }
         }
+    }
+
+    fn begun(&self, order: &DrillOrder) {
+        tracing::warn!(event = "drill.begun", id = order.id, fault = %order.fault, for_ms = order.for_ms);
+        self.records.drill(self.clock.wall(), order.id, order.fault, "begun");
+    }
+
+    /// The own switch ends it by itself, should nobody tell it.
+    fn trouble(&self, trouble: Trouble, for_ms: u64) {
+        let socket = control::paths::switch(&self.plan.state_dir, &self.plan.own());
+        tokio::spawn(async move {
+            if let Err(error) = control::ask(&socket, Ask::Trouble { trouble, for_ms }, ANSWER_LIMIT).await {
+                tracing::warn!(event = "drill.trouble_failed", ?trouble, for_ms, %error);
+            }
+        });
     }
 
     fn cut(&self, cut: bool) {

@@ -7,8 +7,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use cluster::drill::FAULT_MAX;
 use cluster::instance::State;
-use control::switch::{Answer, CommitStatus, Readiness, Request, SwitchStatus};
+use control::switch::{Answer, CommitStatus, Readiness, Request, SwitchStatus, Trouble};
 use control::{Code, Fault};
 use daemon_kit::logging::Levels;
 use mail_model::{Clock, InstanceId, Role};
@@ -92,6 +93,16 @@ impl Admin {
                 Ok(message) => Ok(Answer::Done { message }),
                 Err(why) => Err(Fault::new(Code::Invalid, why)),
             },
+            Request::Trouble { trouble, for_ms } => {
+                let trouble = match trouble {
+                    Trouble::DiskFull => queue_store::Trouble::DiskFull,
+                    Trouble::StorageHang => queue_store::Trouble::StorageHang,
+                };
+                self.queue.trouble(trouble, Duration::from_millis(for_ms).min(FAULT_MAX));
+                Ok(Answer::Done {
+                    message: format!("the storage of queue {} is in trouble", self.queue.id()),
+                })
+            }
             Request::Metrics => Ok(Answer::Metrics { page: self.metrics() }),
             Request::Operate { verb, messages, reason } => {
                 let order = operate::Order { verb, messages, by: reason, at: self.clock.wall() };

@@ -44,6 +44,20 @@ fn the_last_line_is_the_verdict_and_only_the_report_stays() -> Result<()> {
 }
 
 #[test]
+fn a_node_whose_disk_is_full_is_left_out_and_nothing_is_lost() -> Result<()> {
+    let done = demo(&["--fault", "disk-full", "--seconds", "12", "--rate", "50", "-o", "json"])?.output()?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    let text = String::from_utf8(done.stdout)?;
+    ensure!(done.status.success(), "{}\n{text}{said}", done.status);
+    let line: Value = serde_json::from_str(text.lines().last().context("a line")?)?;
+    ensure!(line["verdict"] == "pass" && line["lost"] == 0 && line["duplicates"] == 0, "{line}");
+    ensure!(said.contains("the balancer leaves it out") && said.contains("there is space again"), "{said}");
+    let report = Path::new(line["report"].as_str().context("a path")?);
+    std::fs::remove_dir_all(report.parent().context("a folder")?)?;
+    Ok(())
+}
+
+#[test]
 fn an_interrupted_demo_fails_and_leaves_no_process_behind() -> Result<()> {
     let mut running = demo(&["-o", "json"])?.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     let mut lines = BufReader::new(running.stderr.take().context("its output")?).lines();

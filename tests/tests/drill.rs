@@ -125,6 +125,23 @@ async fn an_isolated_node_keeps_its_queue() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_on_a_full_disk_takes_no_mail_loses_none_and_comes_back_by_itself() -> Result<()> {
+    let live = Live::open().await?;
+    let (run, report) = live.drill(DrillFault::DiskFull, &["--for", "4s"])?;
+    ensure!(run.code == Some(0) && report["verdict"] == "pass", "{report}\n{}", run.err);
+    ensure!(report["taker"].is_null() && report["duplicates"] == 0, "{report}");
+    ensure!(report["accepted"] == report["delivered"] && report["accepted"].as_u64() > Some(50), "{report}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_storage_hangs_is_taken_over_and_does_nothing_more_under_its_old_epoch() -> Result<()> {
+    let live = Live::open().await?;
+    let (run, report) = live.drill(DrillFault::StorageHang, &[])?;
+    taken_over(&run, &report)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unsafe_drill_is_refused_and_touches_nothing() -> Result<()> {
     let live = Live::open().await?;
     let own = live.switchctl(&["ha", "drill", "run", "kill", "--node", "a"])?;

@@ -32,11 +32,16 @@ pub enum DrillFault {
     Freeze,
     /// Its heartbeats are cut both ways. Its switch and its storage are not touched.
     Isolate,
+    /// The storage of its switch is full for it. Its heartbeatd goes on.
+    DiskFull,
+    /// The storage of its switch does not answer it; its heartbeatd is silent.
+    StorageHang,
 }
 
 impl DrillFault {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Kill, Self::Stop, Self::Freeze, Self::Isolate];
+    pub const ALL: [Self; 6] =
+        [Self::Kill, Self::Stop, Self::Freeze, Self::Isolate, Self::DiskFull, Self::StorageHang];
 
     /// Its word on the command line.
     #[must_use]
@@ -46,6 +51,8 @@ impl DrillFault {
             Self::Stop => "stop",
             Self::Freeze => "freeze",
             Self::Isolate => "isolate",
+            Self::DiskFull => "disk-full",
+            Self::StorageHang => "storage-hang",
         }
     }
 
@@ -57,6 +64,8 @@ impl DrillFault {
             Self::Stop => "the switch gets SIGTERM, the heartbeatd falls silent",
             Self::Freeze => "the switch stands still (SIGSTOP), the heartbeatd falls silent",
             Self::Isolate => "the heartbeats are cut, the storage is not",
+            Self::DiskFull => "no space is left for the switch, everything else goes on",
+            Self::StorageHang => "the storage does not answer the switch, the heartbeatd falls silent",
         }
     }
 
@@ -64,8 +73,16 @@ impl DrillFault {
     #[must_use]
     pub fn leads_to_takeover(self) -> bool {
         match self {
-            Self::Kill | Self::Stop | Self::Freeze => true,
-            Self::Isolate => false,
+            Self::Kill | Self::Stop | Self::Freeze | Self::StorageHang => true,
+            Self::Isolate | Self::DiskFull => false,
+        }
+    }
+
+    /// Whether the node plays dead to the others.
+    fn silences(self) -> bool {
+        match self {
+            Self::Kill | Self::Stop | Self::Freeze | Self::Isolate | Self::StorageHang => true,
+            Self::DiskFull => false,
         }
     }
 }
@@ -151,6 +168,12 @@ pub enum DrillAct {
     Stop,
     /// SIGCONT to the own switch.
     Continue,
+    /// No space is left for the own switch.
+    FillDisk,
+    /// The storage answers the own switch nothing.
+    HangStorage,
+    /// The storage is as it was.
+    Mend,
     /// Heartbeats again, and everything else.
     Speak,
     /// Start the own switch if it does not run.
@@ -206,13 +229,13 @@ impl Drill {
     /// True while the node plays dead to the others and to itself.
     #[must_use]
     pub fn is_silent(&self) -> bool {
-        self.is_running()
+        self.is_running() && self.order.fault.silences()
     }
 
     /// True while the switch is the drill's, not the restart's: it must not be started again.
     #[must_use]
     pub fn keeps_down(&self) -> bool {
-        self.is_running() && self.order.fault != DrillFault::Isolate
+        self.is_running() && self.order.fault.leads_to_takeover()
     }
 
     /// Time passed. `alive`: the own switch is known by its process, so that it can be hit.
@@ -225,12 +248,16 @@ impl Drill {
                 }
                 let span = Duration::from_millis(self.order.for_ms).min(FAULT_MAX);
                 self.stage = Stage::Running { ends: now + span };
-                out.push(DrillAct::FallSilent);
+                if self.order.fault.silences() {
+                    out.push(DrillAct::FallSilent);
+                }
                 match self.order.fault {
                     DrillFault::Kill => out.push(DrillAct::Kill),
                     DrillFault::Stop => out.push(DrillAct::Terminate),
                     DrillFault::Freeze => out.push(DrillAct::Stop),
                     DrillFault::Isolate => {}
+                    DrillFault::DiskFull => out.push(DrillAct::FillDisk),
+                    DrillFault::StorageHang => out.push(DrillAct::HangStorage),
                 }
             }
             Stage::Running { ends } if now >= ends => self.end(out),
@@ -249,11 +276,13 @@ impl Drill {
 
     fn end(&mut self, out: &mut Vec<DrillAct>) {
         self.stage = Stage::Over;
-        if self.order.fault == DrillFault::Freeze {
-            out.push(DrillAct::Continue);
+        match self.order.fault {
+            DrillFault::Freeze => out.push(DrillAct::Continue),
+            DrillFault::DiskFull | DrillFault::StorageHang => out.push(DrillAct::Mend),
+            DrillFault::Kill | DrillFault::Stop | DrillFault::Isolate => {}
         }
         out.push(DrillAct::Speak);
-        if self.order.fault != DrillFault::Isolate {
+        if self.order.fault.leads_to_takeover() {
             out.push(DrillAct::Revive);
         }
     }
@@ -304,11 +333,18 @@ mod tests {
 
     #[test]
     fn every_fault_is_taken_back_by_itself_and_once() {
-        use DrillAct::{Continue, FallSilent, Kill, Revive, Speak, Stop, Terminate};
+        use DrillAct::{
+            Continue, FallSilent, FillDisk, HangStorage, Kill, Mend, Revive, Speak, Stop, Terminate,
+        };
         assert_eq!(played(DrillFault::Kill), (vec![FallSilent, Kill], vec![Speak, Revive]));
         assert_eq!(played(DrillFault::Stop), (vec![FallSilent, Terminate], vec![Speak, Revive]));
         assert_eq!(played(DrillFault::Freeze), (vec![FallSilent, Stop], vec![Continue, Speak, Revive]));
         assert_eq!(played(DrillFault::Isolate), (vec![FallSilent], vec![Speak]));
+        assert_eq!(played(DrillFault::DiskFull), (vec![FillDisk], vec![Mend, Speak]));
+        assert_eq!(
+            played(DrillFault::StorageHang),
+            (vec![FallSilent, HangStorage], vec![Mend, Speak, Revive])
+        );
     }
 
     #[test]
@@ -350,6 +386,6 @@ mod tests {
             assert_eq!(fault.as_str().parse(), Ok(fault));
         }
         let error = "reboot".parse::<DrillFault>().unwrap_err().to_string();
-        assert!(error.contains("kill, stop, freeze, isolate"), "{error}");
+        assert!(error.contains("kill, stop, freeze, isolate, disk-full, storage-hang"), "{error}");
     }
 }

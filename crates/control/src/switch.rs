@@ -38,6 +38,13 @@ pub enum Request {
     },
     /// What it counted and how it stands, for Prometheus. Answer: [`Answer::Metrics`].
     Metrics,
+    /// Let the storage of the queue be in trouble for a while, for a drill. It ends by itself. Answer: [`Answer::Done`].
+    Trouble {
+        /// What.
+        trouble: Trouble,
+        /// For how long, in milliseconds; 0 ends it now.
+        for_ms: u64,
+    },
     /// Carry an operator's verb out on every recipient of these messages that it applies to. Durable when it is
     /// answered. Answer: [`Answer::Operated`].
     Operate {
@@ -49,6 +56,16 @@ pub enum Request {
         /// one line.
         reason: String,
     },
+}
+
+/// What a drill can do to the storage of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trouble {
+    /// No space is left on it.
+    DiskFull,
+    /// It does not answer.
+    StorageHang,
 }
 
 /// What an operator can do to messages in the queue. An attempt that runs is finished: what it delivers is delivered.

@@ -6,5 +6,7 @@ pub const OK: u8 = 0;
 pub const FAILED: u8 = 1;
 /// Wrong usage or configuration. A restart does not help.
 pub const USAGE: u8 = 2;
+/// Left the cluster in order, as an operator told it to. A restart would undo that.
+pub const LEFT: u8 = 3;
 /// Another owner has the queue, or the storage is sick (`EX_TEMPFAIL`). A restart claims anew and is safe.
 pub const FENCED: u8 = 75;

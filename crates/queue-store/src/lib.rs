@@ -16,6 +16,7 @@
 //! | `inspect` | a queue read without owning it |
 //! | `metrics`, `figures` | what a monitoring is told |
 //! | `observe` | a lease read by who watches it |
+//! | `trouble` | trouble made on purpose, for a drill |
 //! | `point` | where a test may end the process |
 //! | `files`, `lock` | the files of a queue directory |
 //! | `fitness` | whether a file system can carry a queue at all |
@@ -40,6 +41,7 @@ mod queue;
 mod renew;
 mod shared;
 pub mod storage;
+mod trouble;
 mod uploads;
 
 pub use appender::AppendError;
@@ -49,3 +51,4 @@ pub use metrics::Recovery;
 pub use point::CRASH_POINTS;
 pub use queue::{Announced, Queue, QueueStatus, Refusal, Silence};
 pub use shared::{OpenError, QueueOptions};
+pub use trouble::Trouble;

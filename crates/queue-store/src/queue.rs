@@ -27,7 +27,8 @@ use crate::journal::Commit;
 use crate::lock::Lock;
 use crate::owner;
 use crate::shared::{Command, OpenError, QueueOptions, Shared, Work};
-use crate::storage::{Disk, Storage};
+use crate::storage::Storage;
+use crate::trouble::{Trouble, TroubledDisk, Troubles};
 
 /// Why something was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -102,15 +103,20 @@ pub struct Queue(Arc<Shared>);
 impl Queue {
     /// Checks the directory and starts to take the ownership. Watch [`Self::state`] for the rest.
     pub fn open(options: QueueOptions) -> Result<Self, OpenError> {
-        Self::open_with(Arc::new(Disk), options, true)
+        let troubles = Troubles::none(Arc::clone(&options.clock));
+        Self::open_with(Arc::new(TroubledDisk(Arc::clone(&troubles))), options, Some(troubles))
     }
 
     /// Like [`Self::open`], on another storage than this machine's file systems: for tests.
     pub fn open_on(storage: Arc<dyn Storage>, options: QueueOptions) -> Result<Self, OpenError> {
-        Self::open_with(storage, options, false)
+        Self::open_with(storage, options, None)
     }
 
-    fn open_with(storage: Arc<dyn Storage>, options: QueueOptions, trial: bool) -> Result<Self, OpenError> {
+    fn open_with(
+        storage: Arc<dyn Storage>,
+        options: QueueOptions,
+        troubles: Option<Arc<Troubles>>,
+    ) -> Result<Self, OpenError> {
         let files = Arc::new(QueueFiles::new(storage, &options.dir));
         let directory = |error| OpenError::Directory { dir: options.dir.clone(), error };
         let lock = Lock::new(&options.dir);
@@ -121,7 +127,7 @@ impl Queue {
             return Err(OpenError::Absent { dir: options.dir, queue: options.queue });
         }
         files.make_dirs().map_err(directory)?;
-        if trial {
+        if troubles.is_some() {
             fitness::check(&files, options.instance).map_err(|unfit| OpenError::Unfit {
                 dir: options.dir.clone(),
                 what: unfit.what,
@@ -132,6 +138,7 @@ impl Queue {
         let free = files.storage.free_space(&options.dir).map_err(directory)?;
         let shared = Arc::new(Shared {
             files,
+            troubles,
             state: watch::Sender::new(State::Init),
             epoch: AtomicU64::new(0),
             renewed: AtomicU64::new(0),
@@ -305,6 +312,14 @@ impl Queue {
     /// Begins to drain: no further attempt is allowed. Finish the running ones, then [`Self::release`].
     pub fn drain(&self) {
         self.0.commands.send(Command::Drain).ok();
+    }
+
+    /// Lets the storage of this owner be in trouble for a while: for a drill. An empty span ends it.
+    pub fn trouble(&self, trouble: Trouble, span: Duration) {
+        tracing::warn!(event = "queue.trouble", queue = %self.id(), ?trouble, for_ms = ?span.as_millis());
+        if let Some(troubles) = &self.0.troubles {
+            troubles.begin(trouble, span);
+        }
     }
 
     /// Numbers for people.

@@ -58,18 +58,25 @@ pub(crate) fn run(context: &Context, node: &NodeId) -> Outcome {
     let rank = context.settings.cluster.takeover_order.iter().filter(|other| *other != node);
     let rank = rank.take_while(|other| **other != context.settings.node.id).count();
     let stagger = timers.stagger * u32::try_from(rank).unwrap_or(u32::MAX).min(64);
-    let predicted =
-        millis(timers.window + timers.observe * 2 + stagger) + found.probe_ms + START_MS + found.recovery_ms;
+    let detect = millis(timers.window + timers.observe * 2 + stagger);
+    let predicted = detect + found.probe_ms + START_MS + found.recovery_ms;
     let worst = found.lights.worst();
     let mut listing = found.lights.listing("mailswitch.ha.readiness/1");
     listing.with("node", json!(node));
     listing.with("taker", json!(if own { None } else { Some(&context.settings.node.id) }));
     listing.with("ready", json!(worst != Light::Red));
     listing.with("predicted_ms", json!(predicted));
+    let phases =
+        json!({"detect": detect, "start": START_MS, "claim": found.probe_ms, "recover": found.recovery_ms});
+    listing.with("phases_ms", phases);
     listing.with("recovery_ms", json!(found.recovery_ms));
     listing.with("messages", json!(found.messages));
     let shown = context.show(&listing)?;
     if context.format == Format::Table {
+        say(format_args!(
+            "phases: detect {detect} ms, start a secondary {START_MS} ms, claim {} ms, recover {} ms (measured now, nothing was taken)",
+            found.probe_ms, found.recovery_ms
+        ))?;
         let after = format!("{}.{} s", predicted / 1_000, predicted % 1_000 / 100);
         say(match worst {
             Light::Red => format!("RED: if node {node} died now, its queue would not be taken over"),

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | ACTIVE | delivery starts, then new mail is taken |
 //! | an order to drain with notice | 503, clients are greeted; after the notice as below |
-//! | SIGTERM, an order to drain | 503 and 421 to new clients, sessions and attempts finish, the queue is released, exit 0 |
+//! | SIGTERM, an order to drain | 503 and 421 to new clients, sessions and attempts finish, the queue is released, exit 0; a home that was ordered to: 3 |
 //! | a second SIGTERM | exit 0 at once; the next owner recovers what was open |
 //! | SIGHUP | the configuration and the certificates are read again |
 //! | SIGUSR1 | the state goes to the log |
@@ -73,6 +73,8 @@ pub(crate) struct Lifecycle {
 enum End {
     /// Give the queue up in order.
     Drain(DrainOrder),
+    /// The same, told over the control socket: not to come back by itself.
+    Leave(DrainOrder),
     /// Nothing may be done any more.
     Lost(State),
 }
@@ -95,6 +97,11 @@ impl Lifecycle {
         looking.abort();
         match end {
             End::Drain(order) => self.drain(order, &mut signals).await,
+            End::Leave(order) => match self.drain(order, &mut signals).await {
+                // A secondary is not missed; a home that left would be started again by its service manager.
+                exit::OK if self.role == Role::Primary => exit::LEFT,
+                code => code,
+            },
             End::Lost(state) => self.lost(state).await,
         }
     }
@@ -122,7 +129,7 @@ impl Lifecycle {
                     Signal::Reload => self.reload().await,
                     Signal::Dump => self.dump(),
                 },
-                Some(order) = orders.recv() => return End::Drain(order),
+                Some(order) = orders.recv() => return End::Leave(order),
                 _ = ticks.tick() => notify::status(&self.admin.line()),
             }
         }

@@ -88,6 +88,36 @@ async fn sigterm_finishes_sessions_releases_the_queue_and_ends_with_0() {
 }
 
 #[tokio::test]
+async fn an_ordered_drain_tells_probes_first_and_clients_after_the_notice() {
+    let site = Site::new(&Config::default());
+    let mut switch = site.start_ready().await;
+    let mut busy = site.client().await;
+    begin(&mut busy).await;
+    let (grace_ms, notice_ms) = (5_000, 2_000);
+    site.ask(Request::Drain { grace_ms, notice_ms }).await.unwrap();
+    until("probes hear of it", || site.probe().starts_with("HTTP/1.1 503")).await;
+    let (mut late, greeting) = site.connect().await;
+    assert_eq!(greeting.code, 220, "within the notice clients are greeted");
+    assert_eq!(say(&mut late, "EHLO client.test").await.code, 250);
+    begin(&mut late).await;
+    late.send("within the notice\r\n.\r\n").await.unwrap();
+    let within = late.reply().await.unwrap();
+    assert_eq!(within.code, 250);
+    // It is closed when the notice is over, and from then on nobody is greeted.
+    assert_eq!(late.reply().await.unwrap().code, 421);
+    let (_, greeting) = site.connect().await;
+    assert_eq!(greeting.code, 421);
+
+    busy.send("this one may finish\r\n.\r\n").await.unwrap();
+    let accepted = busy.reply().await.unwrap();
+    assert_eq!(accepted.code, 250);
+    assert_eq!(switch.ended().await, 3, "a service manager must not start it again");
+    assert_eq!(lease(&site), (1, LeaseState::Released));
+    let books = site.inspect().replay.books;
+    assert!(books.is_clean() && [&within, &accepted].iter().all(|r| books.message(key(r.text())).is_some()));
+}
+
+#[tokio::test]
 async fn a_second_sigterm_ends_at_once() {
     let site = Site::new(&Config::default());
     let mut switch = site.start_ready().await;

@@ -23,6 +23,9 @@ pub(super) enum Ha {
         /// Why, for the record.
         #[arg(long, default_value = "ordered by an operator")]
         reason: String,
+        /// Take nothing: read the queue as its taker would, and say how long each phase would take. The same as readiness.
+        #[arg(long)]
+        rehearse: bool,
     },
     /// Give the queue of NODE back to it.
     Handback {
@@ -68,11 +71,12 @@ pub(super) enum Drill {
     /// Let a fault hit the node that --node names, and see what comes of it. Ordered from another node.
     ///
     /// kill: its switch gets SIGKILL, its heartbeatd falls silent. stop: the same with SIGTERM. freeze: the switch stands
-    /// still. isolate: its heartbeats are cut, its storage is not, so nobody may take its queue. The fault ends by itself.
+    /// still. isolate: its heartbeats are cut, its storage is not, so nobody may take its queue. disk-full: no space is left for
+    /// its switch, which must refuse mail and lose none. storage-hang: its storage does not answer. The fault ends by itself.
     /// Refused with 4 while anything else is wrong; ends with 6 if the objective is missed, or a probe lost, damaged, or
     /// delivered twice without a doubt on record.
     Run {
-        /// kill, stop, freeze or isolate.
+        /// kill, stop, freeze, isolate, disk-full or storage-hang.
         fault: DrillFault,
         /// The objective: from the fault to the first delivery out of the node's queue.
         #[arg(long, value_parser = settings::parse_duration, value_name = "D", default_value = "5s")]
@@ -109,13 +113,15 @@ pub(super) fn run(common: &Common, verb: &Ha) -> Outcome {
     let context = || common.context();
     match verb {
         Ha::Status => status::cluster(&context()?),
-        Ha::Takeover { node, reason } => ha::takeover(&context()?, node, reason),
+        Ha::Takeover { node, reason, rehearse: false } => ha::takeover(&context()?, node, reason),
         Ha::Handback { node } => ha::handback(&context()?, node),
         Ha::Pause { span, reason } => ha::pause(&context()?, *span, reason),
         Ha::Resume => ha::resume(&context()?),
         Ha::Why { node } => ha::why(&context()?, node),
         Ha::History { limit } => ha::history(&context()?, *limit),
-        Ha::Readiness { node } => readiness::run(&context()?, node),
+        Ha::Readiness { node } | Ha::Takeover { node, rehearse: true, .. } => {
+            readiness::run(&context()?, node)
+        }
         Ha::Drill(drill) => run_drill(common, drill),
     }
 }

@@ -139,6 +139,7 @@ impl<'a> Play<'a> {
         let mut story = match options.fault {
             Fault::Kill | Fault::Freeze => play.takeover().await?,
             Fault::Isolate => play.isolate().await?,
+            Fault::DiskFull => play.fill_disk().await?,
             Fault::None => Story::default(),
         };
         let Self { mut scene, load, .. } = play;
@@ -364,6 +365,26 @@ impl<'a> Play<'a> {
         }
         self.screen.event(&format!("node {id}: heartbeats again"));
         Ok(Story { decisions, ..Story::default() })
+    }
+
+    /// No space is left for the last node's switch. It says so to the balancer, refuses mail, and comes back by itself.
+    async fn fill_disk(&mut self) -> Result<Story> {
+        sleep(Duration::from_secs(u64::from(self.options.seconds)) / 4).await;
+        let id = self.scene.site.node(self.target)?.id.clone();
+        self.scene.fill_disk(self.target, CUT_FOR).await?;
+        self.screen
+            .event(&format!("node {id}: no space is left for its switch, for {} s", CUT_FOR.as_secs()));
+        let believed = |healthy: &[bool]| healthy.get(self.target).copied().unwrap_or(false);
+        if !self.scene.balancer.wait_for(|healthy| !believed(healthy), CUT_FOR).await {
+            bail!("the balancer finds node {id} ready, though its disk is full");
+        }
+        self.screen
+            .event(&format!("node {id}: not ready; the balancer leaves it out, its queue stays its own"));
+        if !self.scene.balancer.wait_for(believed, CUT_FOR + TAKEOVER_PATIENCE).await {
+            bail!("the balancer does not find node {id} ready, though there is space again");
+        }
+        self.screen.event(&format!("node {id}: there is space again, and it takes mail by itself"));
+        Ok(Story { decisions: self.decisions().await?, ..Story::default() })
     }
 
     /// What every node decided about the queue, for the report.

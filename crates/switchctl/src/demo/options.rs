@@ -12,6 +12,8 @@ pub enum Fault {
     Freeze,
     /// Its heartbeats are cut, its storage is not: nobody may take its queue.
     Isolate,
+    /// No space is left for its switch for a while: it must refuse mail, lose none, and come back by itself.
+    DiskFull,
     /// Nothing.
     None,
 }
@@ -30,6 +32,7 @@ impl fmt::Display for Fault {
             Self::Kill => "kill",
             Self::Freeze => "freeze",
             Self::Isolate => "isolate",
+            Self::DiskFull => "disk-full",
             Self::None => "none",
         })
     }

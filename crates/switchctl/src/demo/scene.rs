@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use cluster::observe::LeaseView;
 use control::heartbeatd::{Answer, Request};
+use control::switch;
 use daemon_kit::SystemClock;
 use mail_model::{Clock, NodeId, QueueId, Role};
 use nix::sys::signal::Signal;
@@ -182,6 +183,18 @@ impl Scene {
     /// SIGKILL to every process of a node at once.
     pub async fn kill(&mut self, index: usize) -> Result<()> {
         self.slot(index)?.take().with_context(|| format!("node number {index} does not run"))?.kill().await
+    }
+
+    /// Lets the disk of a node's switch be full for `span`.
+    pub async fn fill_disk(&self, index: usize, span: Duration) -> Result<()> {
+        let node = self.site.node(index)?;
+        let socket = control::paths::switch(&node.state_dir, &node.queue());
+        let for_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let order = switch::Request::Trouble { trouble: switch::Trouble::DiskFull, for_ms };
+        control::ask(&socket, order, ANSWER_PATIENCE)
+            .await
+            .context("tell the switch that its disk is full")?;
+        Ok(())
     }
 
     /// SIGSTOP to every process of a node.

@@ -2,14 +2,15 @@
 //!
 //! | fault | must follow | must not |
 //! |---|---|---|
-//! | kill, stop, freeze | the node's queue is taken and drained, within the objective; handed back on its return | a second delivery without a doubt |
+//! | kill, stop, freeze, storage-hang | the node's queue is taken and drained, within the objective; handed back on its return | a second delivery without a doubt |
 //! | isolate | nothing | a new epoch of any queue |
+//! | disk-full | the node takes no mail, and takes it again afterwards | a new epoch of any queue |
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::drill::{DrillOrder, DrillStage};
+use cluster::drill::{DrillFault, DrillOrder, DrillStage};
 use cluster::observe::LeaseView;
 use control::heartbeatd::{Answer, HeartbeatdStatus, QueueStatus, Request};
 use daemon_kit::SystemClock;
@@ -29,6 +30,8 @@ use crate::demo::scene::verdict_of;
 use crate::demo::screen::Screen;
 use crate::exit::Exit;
 
+/// By then a full disk is known to its node, at any window.
+const NOTICED: Duration = Duration::from_millis(1_500);
 /// Longest wait for the first probes.
 const WARM_UP: Duration = Duration::from_secs(10);
 /// Probes at the sink before the fault.
@@ -160,11 +163,16 @@ impl Drill<'_> {
         self.note(format!("fault: {} of node {}", self.options.fault, self.options.node));
         if self.options.fault.leads_to_takeover() {
             self.follow(story, &before, fault_at, wall).await?;
+        } else if self.options.fault == DrillFault::DiskFull {
+            self.watch_full(&queue).await;
         } else {
             sleep(self.plan.span).await;
         }
         let over = self.wait_over(&queue).await?;
         story.when.over = Some(over);
+        if self.options.fault == DrillFault::DiskFull {
+            self.takes_again(&queue).await?;
+        }
         if self.options.fault.leads_to_takeover() {
             self.wait_home(story, &queue, before.epoch, over).await?;
         }
@@ -269,6 +277,38 @@ impl Drill<'_> {
         let at = take.and_then(|record| record.get("at_ms")).and_then(Value::as_u64).map(WallTime);
         story.phases.detect = at.map(|at| u64::try_from(at.since(wall).as_millis()).unwrap_or(u64::MAX));
         Ok(())
+    }
+
+    /// A full node accepts nothing, once it knows that it is full.
+    async fn watch_full(&mut self, queue: &QueueId) {
+        sleep(NOTICED.min(self.plan.span)).await;
+        let accepted = || self.stage.accepted_by(queue, Epoch(u64::MAX));
+        let before = accepted();
+        sleep(self.plan.span.saturating_sub(NOTICED)).await;
+        let after = accepted();
+        self.note(format!("node {} accepted {} probes while it was full", queue.home(), after - before));
+        if after > before {
+            self.faults.push(format!(
+                "node {} accepted {} probes on a full disk",
+                queue.home(),
+                after - before
+            ));
+        }
+    }
+
+    /// The node takes mail again by itself.
+    async fn takes_again(&mut self, queue: &QueueId) -> Result<(), Failure> {
+        let before = self.stage.accepted_by(queue, Epoch(u64::MAX));
+        let deadline = Instant::now() + WARM_UP;
+        while Instant::now() < deadline {
+            if self.stage.accepted_by(queue, Epoch(u64::MAX)) > before || self.options.through.is_some() {
+                self.note(format!("node {} takes mail again", queue.home()));
+                return Ok(());
+            }
+            sleep(ASK_EVERY).await;
+        }
+        let home = queue.home();
+        Err(Failure::failed(format_args!("node {home} takes no mail, though its disk is not full any more")))
     }
 
     /// The node says that the fault is over.
