@@ -4,6 +4,7 @@ set -euo pipefail
 
 declare -A packages=(
     [cc]=gcc
+    [clamd]=clamav-daemon
     [dovecot]=dovecot-lmtpd
     [haproxy]=haproxy
     [keepalived]=keepalived
@@ -13,6 +14,7 @@ declare -A packages=(
     [xmllint]=libxml2-utils
     [postfix]=postfix
     [promtool]=prometheus
+    [rspamd]=rspamd
     [shellcheck]=shellcheck
     [systemd-analyze]=systemd
     [ldns-signzone]=ldnsutils
@@ -27,6 +29,7 @@ missing=()
 for program in "${!packages[@]}"; do
     PATH="$PATH:/usr/sbin" command -v "$program" >/dev/null || missing+=("${packages[$program]}")
 done
+[ -d /usr/lib/python3/dist-packages/Milter ] || missing+=(python3-milter)
 
 if ! command -v cargo >/dev/null; then
     echo "cargo is missing: install Rust 1.95 or later from https://rustup.rs" >&2

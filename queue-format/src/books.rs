@@ -23,7 +23,7 @@ use crate::frame::FrameHeader;
 use crate::record::{
     AttemptRecord, CarryRecord, Content, DOUBTS_KEPT, Doubt, Failure, MessageKey, MessageRecord,
     OperateRecord, OutcomeRecord, RecipientState, Record, SegmentRecord, Settles, Totals, Verb, Verdict,
-    count_recipients,
+    count_recipients, is_marked_held,
 };
 use crate::scan::Place;
 
@@ -156,8 +156,10 @@ impl Books {
             self.totals.accepted += recipients;
             self.unreplied.insert(record.key);
         }
-        let fresh =
-            Standing { state: RecipientState::Queued, attempts: 0, due: record.received, last_reply: None };
+        // Whoever finds this record, at a takeover too, finds it held.
+        let state =
+            if is_marked_held(&record.envelope) { RecipientState::Held } else { RecipientState::Queued };
+        let fresh = Standing { state, attempts: 0, due: record.received, last_reply: None };
         let standings = vec![fresh; usize::from(count)].into_boxed_slice();
         self.place_message(place, header, record, standings);
     }

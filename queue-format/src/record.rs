@@ -22,7 +22,7 @@ use mail_model::{
     AttemptNumber, Epoch, InstanceId, NodeId, QueueId, RecipientIndex, Reply, SegmentId, WallTime,
 };
 
-pub use envelope::{count_recipients, decode_envelope, encode_envelope};
+pub use envelope::{count_recipients, decode_envelope, encode_envelope, is_marked_held, mark_held};
 
 /// The kind of a record, as the frame's header has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -67,6 +67,8 @@ pub struct Counters {
     pub refusals: Kinds<2>,
     /// Handshakes of TLS, by `direction` (in, out) and `result` (done, failed).
     pub handshakes: Kinds<2>,
+    /// Messages that content filters saw, by `kind` (rspamd, clamd, milter) and `result`.
+    pub filtered: Kinds<2>,
     /// Recipients a next hop took.
     pub delivered: Counter,
     /// Recipients that failed for good.
@@ -92,6 +94,7 @@ impl Default for Counters {
             sessions: Counter::default(),
             refusals: Kinds::new(["stage", "reason"]),
             handshakes: Kinds::new(["direction", "result"]),
+            filtered: Kinds::new(["kind", "result"]),
             delivered: Counter::default(),
             bounced: Counter::default(),
             deferred: Counter::default(),
@@ -137,6 +140,11 @@ impl Counters {
         let kinds = [
             (&self.refusals, "mailswitch_smtp_refusals", "What clients were refused, by stage and reason"),
             (&self.handshakes, "mailswitch_tls_handshakes", "TLS handshakes with clients and next hops"),
+            (
+                &self.filtered,
+                "mailswitch_filter_messages",
+                "Messages that content filters were asked about, by what came of it",
+            ),
             (
                 &self.outcomes,
                 "mailswitch_delivery_recipients",

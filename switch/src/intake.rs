@@ -3,7 +3,9 @@
 //! | file | noun |
 //! |---|---|
 //! | `admission` | how many connections there may be |
+//! | `checks` | what DNS says of a stranger |
 //! | `inspection` | who must see a whole message before its 250 |
+//! | `outcome` | what they say of it, carried out |
 //! | `parts` | what every session needs of the rest of the switch |
 //! | `login` | whether a client is the user it says |
 //! | `conversation` | one connection, from greeting to close |
@@ -14,9 +16,11 @@
 //! Never answers 250 to a message unless the queue said that it is durable and this owner was not fenced.
 
 mod admission;
+mod checks;
 mod conversation;
 mod inspection;
 mod login;
+mod outcome;
 mod parts;
 mod pickup;
 mod recipients;

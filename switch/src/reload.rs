@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use settings::{Settings, TableFiles};
 use tokio::sync::mpsc;
 
-use crate::intake::{self, Inspection, LiveDirectory, LiveInspection};
+use crate::intake::{self, LiveDirectory, LiveInspection};
 use crate::names::{LiveNames, Names};
 use crate::tls::{self, LiveTls, Tls};
 
@@ -84,8 +84,11 @@ impl Reloader {
         let tls = Tls::load(&new, self.role).map_err(|faults| self.refused(tls::shown(&faults)))?;
         let names = Names::new(&new).map_err(|fault| self.refused(fault.to_string()))?;
         let directory = intake::directory(&new, self.role).map_err(|faults| self.refused(faults))?;
-        let inspection =
-            Inspection::load(&new, self.role).map_err(|faults| self.refused(faults.join("\n")))?;
+        let inspection = self
+            .inspection
+            .load()
+            .renewed(&new, self.role)
+            .map_err(|faults| self.refused(faults.join("\n")))?;
         self.inspection.store(Arc::new(inspection));
         self.tls.store(Arc::new(tls));
         self.names.store(Arc::new(names));

@@ -75,8 +75,9 @@ pub(crate) async fn run(start: Start, levels: Levels) -> Result<u8> {
         make_directory("the queue directory", &options.dir)?;
     }
     let names: LiveNames = Arc::new(ArcSwap::from_pointee(Names::new(&start.settings)?));
-    let inspection =
-        Inspection::load(&start.settings, start.role).map_err(|faults| anyhow::anyhow!(faults.join("\n")))?;
+    let counters = Arc::new(Counters::default());
+    let inspection = Inspection::load(&start.settings, start.role, &counters)
+        .map_err(|faults| anyhow::anyhow!(faults.join("\n")))?;
     let inspection: LiveInspection = Arc::new(ArcSwap::from_pointee(inspection));
     let queue = Queue::open(options)?;
 
@@ -84,7 +85,6 @@ pub(crate) async fn run(start: Start, levels: Levels) -> Result<u8> {
     let settings = Arc::new(ArcSwap::from_pointee(start.settings));
     let tls: LiveTls = Arc::new(ArcSwap::from_pointee(start.tls));
     let directory: LiveDirectory = Arc::new(ArcSwapOption::from_pointee(start.directory));
-    let counters = Arc::new(Counters::default());
     let gate = Arc::new(Gate::new(queue.clone(), start.role));
     let delivery: Arc<OnceLock<Delivery>> = Arc::default();
     let (phase, phases) = watch::channel(Phase::Open);
@@ -95,6 +95,7 @@ pub(crate) async fn run(start: Start, levels: Levels) -> Result<u8> {
             tls: Arc::clone(&tls),
             logins: Logins::new(Arc::clone(&directory)),
             inspection: Arc::clone(&inspection),
+            names: Arc::clone(&names),
             clock: Arc::clone(&clock),
             counters: Arc::clone(&counters),
             gate: Arc::clone(&gate),

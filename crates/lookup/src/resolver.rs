@@ -1,7 +1,7 @@
 //! What is asked.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,6 +137,16 @@ impl Resolver {
     /// The addresses of a name in DNS, of the families that are used, in no order. None is an answer too.
     pub async fn addresses(&self, name: &Domain) -> Result<Answer<Vec<IpAddr>>, Unavailable> {
         self.addresses_of(name.as_str()).await
+    }
+
+    /// The IPv4 addresses of a name, whatever families are used for hosts: answers of a list (RFC 5782 2.1). None is an answer too.
+    pub async fn ipv4(&self, name: &Domain) -> Result<Vec<Ipv4Addr>, Unavailable> {
+        let ipv4 = |data: &RData| {
+            let RData::A(a) = data else { return None };
+            Some(a.0)
+        };
+        let answer = self.ask(name.as_str(), RecordType::A, ipv4).await?;
+        Ok(answer.value.data().unwrap_or_default())
     }
 
     /// The addresses of a host that a configuration names, in the order they are tried: from the machine's hosts file, or

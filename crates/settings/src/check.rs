@@ -3,9 +3,11 @@
 mod alerts;
 mod auth;
 mod authentication;
+mod checks;
 mod clients;
 mod cluster;
 mod dns;
+mod filters;
 mod name;
 mod networks;
 mod route_auth;
@@ -56,6 +58,8 @@ pub(crate) fn settings<'a>(
     let dns = dns::dns(read, &top.key("dns"));
     let routes = routes(read, &top.key("routes"), dns.trust_ad);
     let table_files = table_files(read, &top.key("tables"));
+    let checks = checks::checks(read, &top.key("checks"));
+    let filters = filters::filters(read, &top.key("filters"), &listeners);
     let dkim = authentication::keys(read, &top.key("dkim"));
     let hostname = node.as_ref().map(|node| node.hostname.clone());
     let mut limits = limits(read, &top.key("limits"), hostname);
@@ -83,6 +87,8 @@ pub(crate) fn settings<'a>(
         dns,
         table_files,
         tables: routing::Tables::default(),
+        checks,
+        filters,
         dkim,
         limits: limits?,
         retry,
@@ -378,6 +384,7 @@ fn limits<'a>(read: &mut Reader<'a>, at: &At<'a>, hostname: Option<Domain>) -> O
         clients,
         tls_handshake,
         hops,
+        shape: clients::shape(read, at),
         send: SendTimeouts::default(),
         concurrency: ConcurrencyLimits { per_destination, total },
     })

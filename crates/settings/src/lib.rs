@@ -9,8 +9,10 @@
 //! `explain` says what a key is and where it is written.
 
 mod check;
+mod checks;
 mod explain;
 mod fault;
+mod filter;
 mod keys;
 mod locate;
 mod misfit;
@@ -20,8 +22,10 @@ mod source;
 mod tree;
 mod units;
 
+pub use checks::{BlockList, CheckSettings, HeloCheck};
 pub use explain::{Change, Explained, Scope, Written, explain, reference};
 pub use fault::Fault;
+pub use filter::{FilterAddress, FilterClients, FilterKind, FilterSettings, OnError};
 
 pub use model::{
     AlertMailSettings, AlertSettings, AuthSettings, Authentication, ClusterSettings, DkimKey, DnsSettings,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use cluster::Timers;
 use ipnet::IpNet;
 use mail_model::{Domain, Mailbox, NodeId};
+use message::ShapeLimits;
 use policy::limits::ClientLimits;
 use routing::mx::{AddressOrder, Own};
 use routing::{DrillKey, RelayPolicy, Routes, Tables};
@@ -15,6 +16,9 @@ use schedule::{ConcurrencyLimits, RetryPolicy};
 use smtp::limits::SendTimeouts;
 use smtp::sasl::Mechanism;
 use smtp::session::SessionConfig;
+
+use crate::checks::CheckSettings;
+use crate::filter::FilterSettings;
 
 /// A whole configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +49,10 @@ pub struct Settings {
     pub table_files: TableFiles,
     /// The tables of addresses; empty until who opens files has read them.
     pub tables: Tables,
+    /// What strangers are asked for.
+    pub checks: CheckSettings,
+    /// Content filters, in their order.
+    pub filters: Vec<FilterSettings>,
     /// With what mail of trusted clients is signed.
     pub dkim: Vec<DkimKey>,
     /// Bounds of the programs.
@@ -182,6 +190,18 @@ pub enum Authentication {
     Enforce,
 }
 
+impl Authentication {
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Mark => "mark",
+            Self::Enforce => "enforce",
+        }
+    }
+}
+
 /// A key that signs mail of a domain. RFC 6376.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DkimKey {
@@ -269,6 +289,8 @@ pub struct LimitSettings {
     pub tls_handshake: Duration,
     /// Received fields after which a message loops. RFC 5321 6.3.
     pub hops: u32,
+    /// How a message may be built.
+    pub shape: ShapeLimits,
     /// How long the sending side waits.
     pub send: SendTimeouts,
     /// Connections and open attempts toward destinations.

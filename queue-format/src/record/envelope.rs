@@ -9,6 +9,8 @@ const SMTPUTF8: u8 = 2;
 const RET_FULL: u8 = 4;
 const RET_HEADERS: u8 = 8;
 const ENVID: u8 = 16;
+/// Not of the envelope itself: every recipient is held when the message comes into being.
+const HELD: u8 = 128;
 
 const NOTIFY: u8 = 1;
 const ON_SUCCESS: u8 = 2;
@@ -51,6 +53,19 @@ pub fn encode_envelope(envelope: &Envelope) -> Vec<u8> {
         }
     }
     out
+}
+
+/// Marks the bytes of an envelope: the message is held from its first moment, until somebody releases it.
+pub fn mark_held(envelope: &mut [u8]) {
+    if let Some(flags) = envelope.first_mut() {
+        *flags |= HELD;
+    }
+}
+
+/// True if [`mark_held`] marked it.
+#[must_use]
+pub fn is_marked_held(envelope: &[u8]) -> bool {
+    envelope.first().is_some_and(|flags| flags & HELD != 0)
 }
 
 /// Reads what [`encode_envelope`] wrote.

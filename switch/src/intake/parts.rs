@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::inspection::LiveInspection;
 use super::login::Logins;
 use crate::counters::Counters;
+use crate::names::LiveNames;
 use crate::readiness::Gate;
 use crate::tls::LiveTls;
 
@@ -53,6 +54,8 @@ pub(crate) struct Parts {
     pub(crate) logins: Logins,
     /// Who sees whole messages; replaced as the settings are.
     pub(crate) inspection: LiveInspection,
+    /// Who is asked for names.
+    pub(crate) names: LiveNames,
     /// The clock.
     pub(crate) clock: Arc<dyn Clock>,
     /// What was done.

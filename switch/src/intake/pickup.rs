@@ -7,6 +7,7 @@
 //! Never: a file removed whose message is not durable.
 
 use std::io::Read;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use message::Posted;
 use queue_format::record::encode_envelope;
 
 use super::inspection::Exhibit;
+use super::outcome::{self, Remaining};
 use super::parts::{Parts, Phase};
 use super::recipients;
 use super::upload::{Heading, NotStored, Upload};
@@ -113,7 +115,6 @@ async fn store(parts: &Parts, left: Left, name: &str) -> Fate {
     envelope.recipients.extend(to.into_iter().map(Recipient::plain));
     // The tables are out of reach or mistaken for now, whatever it is.
     let Ok(envelope) = recipients::rewritten(&settings, &envelope) else { return Fate::Later };
-    let recipients = envelope.recipients.len();
     let (key, at, uid) = (parts.queue.next_key(), parts.clock.wall(), left.uid);
     let id = parts.queue.message_id(key).to_string();
     let field = Posted { uid, by: &settings.limits.session.hostname, id: &id, at }.to_string();
@@ -122,12 +123,12 @@ async fn store(parts: &Parts, left: Left, name: &str) -> Fate {
         key,
         received: at,
         from: from.clone(),
-        recipients,
+        recipients: envelope.recipients.len(),
         origin: format!("maildrop {name} uid {uid}"),
         envelope: encode_envelope(&envelope),
     };
     let inspection = parts.inspection.load_full();
-    let upload = Upload::begin(heading, &field, settings.limits.hops, left.size);
+    let upload = Upload::begin(heading, &field, &settings.limits, left.size);
     let hostname = settings.limits.session.hostname.as_str();
     let mut upload = if inspection.looks_at(0, true) { upload.kept_whole(hostname) } else { upload };
     let mut content = left.content;
@@ -143,19 +144,30 @@ async fn store(parts: &Parts, left: Left, name: &str) -> Fate {
             }
         }
     }
-    let mut fields = String::new();
-    if let Some((content, _room)) = upload.whole(&parts.queue).await {
-        let (client, helo) = (std::net::Ipv4Addr::LOCALHOST.into(), hostname.to_owned());
-        let exhibit = Exhibit { client, trusted: true, helo, envelope, content };
-        let Ok(new) = inspection.of(0, &exhibit).await else {
-            upload.abandon(&parts.queue);
-            return Fate::Later;
+    let mut remaining = Remaining::default();
+    if let Some((content, room)) = upload.whole(&parts.queue).await {
+        let exhibit = Exhibit {
+            id: id.clone(),
+            client: Ipv4Addr::LOCALHOST.into(),
+            client_name: None,
+            user: None,
+            trusted: true,
+            helo: hostname.to_owned(),
+            envelope,
+            content,
         };
-        fields = new;
+        match outcome::inspected(parts, &settings, (&*inspection, 0), exhibit, room, &mut upload).await {
+            Ok(found) => remaining = found,
+            Err(reply) => {
+                upload.abandon(&parts.queue);
+                return if reply.code >= 500 { Fate::Refused(reply.to_string()) } else { Fate::Later };
+            }
+        }
     }
-    let size = upload.size();
-    match upload.finish(&parts.queue, &fields).await {
+    let (size, recipients) = (upload.size(), upload.heading().recipients);
+    match upload.finish(&parts.queue, &remaining.fields).await {
         Ok(content) => {
+            remaining.follow(parts, key, recipients).await;
             (parts.notice)(key, content);
             parts.counters.accepted.add(1);
             parts.queue.replied(key);

@@ -7,10 +7,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use mail_model::{EnhancedStatus, Reply, WallTime};
-use message::{Completion, HopCount, ResultsFilter};
-use queue_format::record::{ChunkRef, Content, MessageKey, MessageRecord};
+use mail_model::{EnhancedStatus, Envelope, Reply, WallTime};
+use message::{Completion, Excess, HopCount, ResultsFilter, Shape};
+use queue_format::record::{ChunkRef, Content, MessageKey, MessageRecord, encode_envelope, mark_held};
 use queue_store::{AppendError, Queue, Refusal};
+use settings::LimitSettings;
 
 /// Content up to this size is part of the message's own record.
 const INLINE_MAX: usize = 64 << 10;
@@ -63,13 +64,18 @@ impl Drop for Room {
 #[derive(Debug)]
 pub(crate) struct Upload {
     heading: Heading,
+    /// The field that comes before all content.
+    received_field: String,
     hops: HopCount,
     hops_max: u32,
+    shape: Shape,
     /// What a submitted message lacks.
     completion: Option<Completion>,
     size: u64,
     held: BytesMut,
     pieces: Vec<ChunkRef>,
+    /// Something of it is on disk, whether it is still wanted or not.
+    written: bool,
     /// For who must see the content as a whole: the filter it passed, and the content.
     copy: Option<(ResultsFilter, BytesMut, Room)>,
     /// Why it will not be taken. Its content is dropped from then on.
@@ -77,20 +83,23 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    /// A message that begins with `received_field`; more than `hops_max` such fields below it mean a loop. It will be about
-    /// `size` bytes long, as far as is known.
-    pub(crate) fn begin(heading: Heading, received_field: &str, hops_max: u32, size: u64) -> Self {
+    /// A message that begins with `received_field`, and must keep to `limits`. It will be about `size` bytes long, as far as is
+    /// known.
+    pub(crate) fn begin(heading: Heading, received_field: &str, limits: &LimitSettings, size: u64) -> Self {
         let expected = usize::try_from(size).unwrap_or(0).min(EXPECTED_MAX);
         let mut held = BytesMut::with_capacity(received_field.len() + expected);
         held.extend_from_slice(received_field.as_bytes());
         Self {
             heading,
+            received_field: received_field.to_owned(),
             hops: HopCount::default(),
-            hops_max,
+            hops_max: limits.hops,
+            shape: Shape::new(limits.shape),
             completion: None,
             size: received_field.len() as u64,
             held,
             pieces: Vec::new(),
+            written: false,
             copy: None,
             failure: None,
         }
@@ -113,6 +122,27 @@ impl Upload {
         self.end(queue).await;
         let (_, content, room) = self.copy.take()?;
         Some((content.freeze(), room))
+    }
+
+    /// Other content, in place of all that came. What of that is on disk already is never named by the message.
+    pub(crate) async fn replace(&mut self, queue: &Queue, content: &[u8]) {
+        self.pieces.clear();
+        self.held = BytesMut::from(self.received_field.as_bytes());
+        self.size = self.received_field.len() as u64;
+        self.add(queue, content).await;
+    }
+
+    /// Other recipients, as they are queued.
+    pub(crate) fn send_to(&mut self, envelope: &Envelope) {
+        self.heading.recipients = envelope.recipients.len();
+        self.heading.envelope = encode_envelope(envelope);
+    }
+
+    /// Nobody gets it before an operator says so.
+    pub(crate) fn hold(&mut self, why: &str) {
+        mark_held(&mut self.heading.envelope);
+        self.heading.origin.push_str("; held: ");
+        self.heading.origin.push_str(why);
     }
 
     /// What the message's record will say.
@@ -138,6 +168,10 @@ impl Upload {
                 self.fail(queue, Reply::local(554, status, "too many hops, this message is in a loop"));
                 return;
             }
+        }
+        if let Some(excess) = self.shape.look(bytes) {
+            self.fail(queue, misshapen(excess));
+            return;
         }
         match self.completion.as_mut().filter(|completion| !completion.is_over()) {
             Some(completion) => {
@@ -192,7 +226,10 @@ impl Upload {
     async fn write_piece(&mut self, queue: &Queue) {
         let piece = std::mem::take(&mut self.held).freeze();
         match queue.append_chunk(self.heading.key, piece).await {
-            Ok(written) => self.pieces.push(written),
+            Ok(written) => {
+                self.written = true;
+                self.pieces.push(written);
+            }
             Err(refusal) => self.fail(queue, reply(&refusal)),
         }
     }
@@ -206,7 +243,7 @@ impl Upload {
 
     /// The message will not be completed.
     pub(crate) fn abandon(&self, queue: &Queue) {
-        if !self.pieces.is_empty() {
+        if self.written {
             queue.abandon(self.heading.key);
         }
     }
@@ -222,10 +259,14 @@ impl Upload {
         } else if !fields.is_empty() && self.failure.is_none() {
             // The content is on disk already; its pieces are read in the order in which the message names them.
             match queue.append_chunk(self.heading.key, Bytes::copy_from_slice(fields.as_bytes())).await {
-                Ok(written) => self.pieces.insert(0, written),
+                Ok(written) => {
+                    self.written = true;
+                    self.pieces.insert(0, written);
+                }
                 Err(refusal) => self.fail(queue, reply(&refusal)),
             }
         }
+        let written = self.written;
         let large = !self.pieces.is_empty() || self.held.len() > INLINE_MAX;
         if large && !self.held.is_empty() {
             self.write_piece(queue).await;
@@ -249,7 +290,7 @@ impl Upload {
             settles: None,
         };
         queue.accept(record, body.clone()).await.map(|()| body).map_err(|refusal| {
-            if large {
+            if large || written {
                 queue.abandon(key);
             }
             match refusal {
@@ -260,6 +301,18 @@ impl Upload {
             }
         })
     }
+}
+
+/// RFC 3463 3.4 and 3.7: too big for the system, or media not supported.
+fn misshapen(excess: Excess) -> Reply {
+    let (code, status, text) = match excess {
+        Excess::HeaderSize => (552, EnhancedStatus::new(5, 3, 4), "the header of the message is too long"),
+        Excess::HeaderFields => {
+            (552, EnhancedStatus::new(5, 3, 4), "the header of the message has too many fields")
+        }
+        Excess::MimeDepth => (554, EnhancedStatus::new(5, 6, 0), "the parts of the message nest too deep"),
+    };
+    Reply::local(code, status, text)
 }
 
 /// Why a message is not stored.
@@ -297,7 +350,7 @@ pub(crate) fn reason(reply: &Reply) -> &'static str {
         452 => "no_space",
         421 => "not_active",
         400..=499 => "not_now",
-        554 => "loop",
+        554 if reply.enhanced == Some(EnhancedStatus::new(5, 4, 6)) => "loop",
         _ => "content",
     }
 }

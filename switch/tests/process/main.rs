@@ -5,8 +5,11 @@
 mod accept;
 mod authentication;
 mod certificates;
+mod checks;
 mod command_line;
 mod defence;
+mod filter_programs;
+mod filters;
 mod front;
 mod lifecycle;
 mod lmtp;

@@ -21,7 +21,7 @@ fn get(site: &Site, path: &str) -> String {
     text
 }
 
-fn page(site: &Site) -> String {
+pub(crate) fn page(site: &Site) -> String {
     let answer = get(site, "/metrics");
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200") && head.contains("text/plain; version=0.0.4"), "{head}");
@@ -29,7 +29,7 @@ fn page(site: &Site) -> String {
 }
 
 /// The row with this name and these labels among others.
-fn value(page: &str, name: &str, labels: &[&str]) -> Option<f64> {
+pub(crate) fn value(page: &str, name: &str, labels: &[&str]) -> Option<f64> {
     let row = page.lines().find(|row| {
         row.split(['{', ' ']).next() == Some(name) && labels.iter().all(|label| row.contains(label))
     })?;

@@ -65,7 +65,7 @@ pub(crate) struct Site {
     pub(crate) nowhere: SocketAddr,
 }
 
-fn free_port() -> SocketAddr {
+pub(crate) fn free_port() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use message::ShapeLimits;
 use policy::limits::{ClientLimits, PerMinute};
 use routing::RelayPolicy;
 use smtp::session::{EarlyTalk, Pipelining, SessionConfig};
@@ -17,6 +18,10 @@ use crate::reader::{At, Reader};
 const NETWORK_FACTOR: u64 = 5;
 const TARPIT_AFTER: u64 = 10;
 const TARPIT: Duration = Duration::from_secs(1);
+/// Far more than any mail has that is meant to be read.
+const HEADER_SIZE: u64 = 1 << 20;
+const HEADER_FIELDS: u32 = 2_000;
+const MIME_DEPTH: u32 = 100;
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Reads the bounds of clients, and those of their sessions into `session`. Who is exempt is read by [`exempt`].
@@ -80,6 +85,16 @@ fn sessions<'a>(read: &mut Reader<'a>, at: &At<'a>, session: &mut SessionConfig)
         other => Err(format!("'{other}' is neither; write tolerate or strict")),
     });
     session.pipelining = pipelining.unwrap_or_default();
+}
+
+/// How a message may be built.
+pub(super) fn shape<'a>(read: &mut Reader<'a>, at: &At<'a>) -> ShapeLimits {
+    let size = read.size(&at.key("header_size"), 64 << 10..=64 << 20, "64KiB", "64MiB");
+    ShapeLimits {
+        header_size: size.unwrap_or(HEADER_SIZE),
+        header_fields: number(read, &at.key("header_fields"), 100..=1_000_000).unwrap_or(HEADER_FIELDS),
+        mime_depth: number(read, &at.key("mime_depth"), 1..=1_000).unwrap_or(MIME_DEPTH),
+    }
 }
 
 /// Who is exempt: whoever is written, else the trusted networks; and always the nodes of the cluster, whose monitors and

@@ -39,6 +39,44 @@ pub(super) fn rows(s: &Settings) -> Vec<(String, String)> {
     row("queue.segment_size", format!("{}B", s.queue.segment_size));
     row("queue.free_space_reserve", format!("{}B", s.queue.free_space_reserve));
     rows.extend(mail(s));
+    rows.extend(inspection(s));
+    rows
+}
+
+/// What is looked into, and with what it is signed.
+fn inspection(s: &Settings) -> Vec<(String, String)> {
+    let mut rows: Vec<(String, String)> = Vec::new();
+    let mut row = |key: String, value: String| rows.push((key, value));
+    for (index, listener) in s.listeners.iter().enumerate() {
+        row(format!("listeners[{index}].authentication"), listener.authentication.as_str().to_owned());
+    }
+    row("checks.helo".to_owned(), s.checks.helo.as_str().to_owned());
+    row("checks.sender_domain".to_owned(), s.checks.sender_domain.to_string());
+    for (index, list) in s.checks.block_lists.iter().enumerate() {
+        row(format!("checks.block_lists[{index}].zone"), list.zone.to_string());
+        row(format!("checks.block_lists[{index}].replies"), joined(&list.replies));
+    }
+    for (index, filter) in s.filters.iter().enumerate() {
+        let listeners =
+            if filter.listeners.is_empty() { "all".to_owned() } else { joined(&filter.listeners) };
+        for (key, value) in [
+            ("name", filter.name.clone()),
+            ("kind", filter.kind.as_str().to_owned()),
+            ("address", filter.address.to_string()),
+            ("timeout", settings::show_duration(filter.timeout)),
+            ("on_error", filter.on_error.as_str().to_owned()),
+            ("size_max", format!("{}B", filter.size_max)),
+            ("clients", filter.clients.as_str().to_owned()),
+            ("listeners", listeners),
+        ] {
+            row(format!("filters[{index}].{key}"), value);
+        }
+    }
+    for (index, key) in s.dkim.iter().enumerate() {
+        row(format!("dkim[{index}].domain"), key.domain.to_string());
+        row(format!("dkim[{index}].selector"), key.selector.clone());
+        row(format!("dkim[{index}].key"), key.file.display().to_string());
+    }
     rows
 }
 
@@ -101,6 +139,9 @@ fn mail(s: &Settings) -> Vec<(String, String)> {
     row("limits.connections_per_client", limits.connections_per_client.to_string());
     row("limits.tls_handshake", settings::show_duration(limits.tls_handshake));
     row("limits.hops", limits.hops.to_string());
+    row("limits.header_size", format!("{}B", limits.shape.header_size));
+    row("limits.header_fields", limits.shape.header_fields.to_string());
+    row("limits.mime_depth", limits.shape.mime_depth.to_string());
     row("limits.concurrency_per_destination", limits.concurrency.per_destination.to_string());
     row("limits.concurrency", limits.concurrency.total.to_string());
     row("retry.first", settings::show_duration(s.retry.first));

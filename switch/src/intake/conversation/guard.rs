@@ -4,8 +4,9 @@
 use std::io;
 use std::time::Duration;
 
-use mail_model::{EnhancedStatus, Reply};
+use mail_model::{EnhancedStatus, Mailbox, Reply};
 use policy::limits::Kind;
+use settings::CheckSettings;
 use smtp::session::Verdict;
 use tokio::io::AsyncReadExt;
 use tokio::time::{sleep, timeout};
@@ -77,6 +78,29 @@ impl Conversation {
         self.note_excess(kind);
         let text = format!("too many {} from you in a short time, try again later", kind.name());
         Some(Verdict::Refuse(Reply::local(450, EnhancedStatus::new(4, 7, 1), text)))
+    }
+
+    /// A stranger's recipient that would be taken is not, if DNS speaks against him.
+    pub(super) async fn checked(&mut self, verdict: Verdict, to: &Mailbox) -> Verdict {
+        let settings = self.parts.settings.load_full();
+        let client = self.visitor.client;
+        let known = self.login.account().is_some() || self.visitor.unnamed || settings.relay.trusts(client);
+        let is_off = settings.checks == CheckSettings::default();
+        // RFC 5321 4.5.1: whoever is refused by mistake must be able to say so.
+        let postmaster = to.local_part().eq_ignore_ascii_case("postmaster");
+        if is_off || known || postmaster || routing::is_drill(to) || matches!(verdict, Verdict::Refuse(_)) {
+            return verdict;
+        }
+        let helo = self.session.client_name().unwrap_or_default();
+        let names = self.parts.names.load_full();
+        let Some((what, reply)) = self.checked.refusal(&settings.checks, &names.resolver, client, helo).await
+        else {
+            return verdict;
+        };
+        self.parts.counters.refused.add(1);
+        self.parts.counters.refusals.add(["recipient", what], 1);
+        tracing::info!(event = "checks.refused", %client, helo, %to, what, %reply);
+        Verdict::Refuse(reply)
     }
 
     fn note_excess(&self, kind: Kind) {

@@ -17,7 +17,7 @@ use mail_auth::{AuthenticatedMessage, AuthenticationResults, DmarcResult, Messag
 use mail_model::{EnhancedStatus, Reply, ReversePath};
 use settings::Settings;
 
-use super::exhibit::{Exhibit, Inspecting, Inspector, Opinion};
+use super::exhibit::{Exhibit, Inspecting, Inspector, Opinion, heavy};
 
 /// Looks at mail of strangers.
 pub(super) struct Authenticator {
@@ -47,9 +47,10 @@ impl Authenticator {
             ReversePath::Null => String::new(),
             ReversePath::Mailbox(mailbox) => mailbox.to_string(),
         };
-        let Some(message) = AuthenticatedMessage::parse(&exhibit.content) else {
+        let content = &exhibit.content;
+        let Some(message) = heavy(content, || AuthenticatedMessage::parse(content)) else {
             // Without a header nothing can be said of it, and nobody reads it as somebody's mail.
-            return Opinion::Fields(AuthenticationResults::new(hostname).to_header());
+            return Opinion::fields(AuthenticationResults::new(hostname).to_header());
         };
         // RFC 7208 2.4: a bounce is judged by who delivers it.
         let asked = if sender.is_empty() {
@@ -100,7 +101,7 @@ impl Authenticator {
         let results = results.with_dkim_results(&dkim, message.from()).with_dmarc_result(&dmarc);
         let results =
             if message.as_headers.is_empty() { results } else { results.with_arc_result(&arc, client) };
-        Opinion::Fields(results.to_header())
+        Opinion::fields(results.to_header())
     }
 }
 

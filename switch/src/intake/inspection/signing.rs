@@ -13,7 +13,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use settings::DkimKey;
 
-use super::exhibit::{Exhibit, Inspecting, Inspector, Opinion};
+use super::exhibit::{Exhibit, Inspecting, Inspector, Opinion, heavy};
 
 /// RFC 6376 5.4.1: what a reader sees, and what steers how it is read.
 const FIELDS: [&str; 17] = [
@@ -88,7 +88,7 @@ impl Signer {
             let from = message.from();
             from.rsplit_once('@').and_then(|(_, domain)| Domain::new(domain).ok())
         });
-        let Some(domain) = domain else { return Opinion::Fields(String::new()) };
+        let Some(domain) = domain else { return Opinion::fields(String::new()) };
         let mut fields = String::new();
         for named in self.keys_of(&domain) {
             match named.signer.sign(content) {
@@ -101,7 +101,7 @@ impl Signer {
                 }
             }
         }
-        Opinion::Fields(fields)
+        Opinion::fields(fields)
     }
 
     /// Those of the longest domain that is this one or above it.
@@ -130,6 +130,6 @@ fn key(file: &Path) -> Result<PrivateKey, String> {
 
 impl Inspector for Signer {
     fn inspect<'a>(&'a self, exhibit: &'a Exhibit) -> Inspecting<'a> {
-        Box::pin(async { self.sign(&exhibit.content) })
+        Box::pin(async { heavy(&exhibit.content, || self.sign(&exhibit.content)) })
     }
 }
