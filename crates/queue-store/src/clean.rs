@@ -64,7 +64,9 @@ impl Cleaner {
         }
         if self.segment != oldest || self.left.is_empty() {
             self.segment = oldest;
-            self.left = appender.books.lock().messages_in(oldest).collect();
+            let mut left: Vec<MessageKey> = appender.books.lock().messages_in(oldest).collect();
+            left.sort_unstable();
+            self.left = left.into();
         }
         if self.left.is_empty() {
             return Ok(Step::Idle);

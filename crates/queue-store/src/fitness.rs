@@ -71,7 +71,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::storage::{Disk, Storage, StoredFile};
+    use crate::storage::{Disk, HeldLock, Storage, StoredFile};
 
     /// A disk that refuses to link, as some FUSE file systems do.
     #[derive(Debug)]
@@ -110,6 +110,12 @@ mod tests {
         }
         fn free_space(&self, path: &Path) -> io::Result<u64> {
             Disk.free_space(path)
+        }
+        fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn HeldLock>>> {
+            Disk.try_lock(path)
+        }
+        fn is_lock_free(&self, path: &Path) -> io::Result<bool> {
+            Disk.is_lock_free(path)
         }
     }
 

@@ -11,7 +11,7 @@ use queue_format::scan::Bodies;
 
 use crate::content::ContentReader;
 use crate::files::QueueFiles;
-use crate::storage::Disk;
+use crate::storage::{Disk, Storage};
 
 /// How closely to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,18 @@ const LOOKS_MAX: usize = 4;
 
 /// Reads the queue in `dir`. An owner at work may be a commit ahead.
 pub fn inspect(dir: &Path, cluster: &str, queue: &QueueId, depth: Depth) -> Result<Inspection, ReplayError> {
-    let files = Arc::new(QueueFiles::new(Arc::new(Disk), dir));
+    inspect_on(Arc::new(Disk), dir, cluster, queue, depth)
+}
+
+/// Like [`inspect`], on another storage than this machine's file systems: for tests.
+pub fn inspect_on(
+    storage: Arc<dyn Storage>,
+    dir: &Path,
+    cluster: &str,
+    queue: &QueueId,
+    depth: Depth,
+) -> Result<Inspection, ReplayError> {
+    let files = Arc::new(QueueFiles::new(storage, dir));
     let everything = depth == Depth::Everything;
     let plan = Plan {
         cluster: cluster.to_owned(),

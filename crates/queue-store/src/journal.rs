@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use foldhash::HashMap;
-use mail_model::{Clock, Moment, SegmentId};
+use mail_model::{Moment, SegmentId};
 use parking_lot::Mutex;
 use queue_format::record::{ChunkRef, Content, MessageKey, Record};
 use tokio::sync::{Semaphore, oneshot};
@@ -20,6 +20,7 @@ use crate::clean::{self, Cleaner, Step};
 use crate::effect;
 use crate::metrics::CommitMetrics;
 use crate::point::crash_point;
+use crate::threads::Threads;
 use crate::uploads::Uploads;
 
 /// Requests that may wait for the thread.
@@ -46,7 +47,7 @@ enum Request {
     /// The pieces of this message will never be named.
     Abandon(MessageKey),
     /// Finish everything asked for so far, write CLEAN, and end.
-    Close(oneshot::Sender<Result<(), AppendError>>),
+    Close(Sender<Result<(), AppendError>>),
 }
 
 /// Counters of the commit pipeline, readable at any time.
@@ -105,6 +106,7 @@ pub(crate) struct Journal {
     room: Arc<Semaphore>,
     /// Messages whose 250 left since the last commit. They go with the next one, and wake nobody.
     replied: Arc<Mutex<Vec<MessageKey>>>,
+    threads: Threads,
 }
 
 impl Journal {
@@ -112,7 +114,7 @@ impl Journal {
     pub(crate) fn start(
         appender: Appender,
         pulse: Arc<Pulse>,
-        clock: Arc<dyn Clock>,
+        threads: &Threads,
         ended: impl FnOnce(AppendError) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (requests, inbox) = bounded(REQUESTS_MAX);
@@ -128,10 +130,10 @@ impl Journal {
             retained: Vec::new(),
             held: None,
             pulse,
-            clock,
+            threads: threads.clone(),
         };
-        std::thread::Builder::new().name("journal".to_owned()).spawn(move || worker.run(ended))?;
-        Ok(Self { requests, room, replied })
+        threads.spawn("journal", move || worker.run(ended))?;
+        Ok(Self { requests, room, replied, threads: threads.clone() })
     }
 
     async fn send(&self, request: Request) -> Result<(), AppendError> {
@@ -188,9 +190,9 @@ impl Journal {
 
     /// Finishes everything asked for so far, writes CLEAN if no attempt is open, and ends the thread. Blocks.
     pub(crate) fn close(&self) -> Result<(), AppendError> {
-        let (answer, done) = oneshot::channel();
+        let (answer, done) = bounded(1);
         self.requests.send(Request::Close(answer)).map_err(|_| ended())?;
-        done.blocking_recv().map_err(|_| ended())?
+        self.threads.receive(&done, None).map_err(|_| ended())?
     }
 }
 
@@ -229,7 +231,7 @@ struct Worker {
     /// A request that must see the end of the batch before it.
     held: Option<Request>,
     pulse: Arc<Pulse>,
-    clock: Arc<dyn Clock>,
+    threads: Threads,
 }
 
 /// One batch: drafts, and who waits for each.
@@ -244,7 +246,7 @@ struct Batch {
     awaited: bool,
     /// Messages whose recipients a draft of this batch moves, and whether another one must wait for the next batch.
     moved: HashMap<MessageKey, bool>,
-    closes: Option<oneshot::Sender<Result<(), AppendError>>>,
+    closes: Option<Sender<Result<(), AppendError>>>,
 }
 
 #[derive(Debug)]
@@ -311,24 +313,24 @@ impl Worker {
     fn run(mut self, ended: impl FnOnce(AppendError)) {
         let error = self.serve().err();
         self.room.close();
-        let Self { inbox, appender, held, .. } = self;
+        let Self { inbox, appender, held, threads, .. } = self;
         drop((appender, held));
         if let Some(error) = error {
             ended(error);
         }
         // A request may slip in until the last door is gone, and the channel would keep it: each is dropped here, which
         // tells whoever waits that the journal has ended.
-        for request in inbox {
+        while let Ok(request) = threads.receive(&inbox, None) {
             drop(request);
         }
     }
 
     fn serve(&mut self) -> Result<(), AppendError> {
         loop {
-            self.pulse.turns(self.clock.now());
+            self.pulse.turns(self.appender.clock.now());
             let first = match self.held.take() {
                 Some(request) => Ok(request),
-                None => self.inbox.recv_timeout(IDLE),
+                None => self.threads.receive(&self.inbox, Some(IDLE)),
             };
             let batch = match first {
                 Ok(first) => self.gather(Some(first)),
@@ -350,7 +352,7 @@ impl Worker {
             self.add(draft, Waiting::Nobody, &mut batch);
         }
         let mut next = first;
-        let began = self.clock.now();
+        let began = self.appender.clock.now();
         while let Some(request) = next.take() {
             if batch.must_wait(&request) {
                 self.held = Some(request);
@@ -370,8 +372,8 @@ impl Worker {
         if next.is_some() || batch.awaited || !batch.must_sync {
             return next;
         }
-        let left = COMPANY_WAIT.saturating_sub(self.clock.now().since(began));
-        self.inbox.recv_timeout(left).ok()
+        let left = COMPANY_WAIT.saturating_sub(self.appender.clock.now().since(began));
+        self.threads.receive(&self.inbox, Some(left)).ok()
     }
 
     fn take(&mut self, request: Request, batch: &mut Batch) {
@@ -415,7 +417,7 @@ impl Worker {
         }
         let records = batch.drafts.len();
         if records > 0 || (batch.must_sync && !self.appender.is_settled()) {
-            self.pulse.busy_since.store(self.clock.now().0.max(1), Ordering::Relaxed);
+            self.pulse.busy_since.store(self.appender.clock.now().0.max(1), Ordering::Relaxed);
             let began = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
             let result = self.write(&mut batch);
             self.pulse.busy_since.store(0, Ordering::Relaxed);
@@ -455,7 +457,7 @@ impl Worker {
         let accepted: Vec<MessageKey> = drafts.iter().filter_map(named_content).collect();
         let uploaded: Vec<Option<MessageKey>> = drafts.iter().map(piece_of).collect();
         let written = self.appender.write(drafts)?;
-        let now = self.clock.now();
+        let now = self.appender.clock.now();
         for (key, written) in uploaded.into_iter().zip(&written) {
             if let Some(key) = key {
                 self.uploads.piece(key, written.place.segment, now);
@@ -502,7 +504,7 @@ impl Worker {
     fn clean(&mut self) -> Result<(), AppendError> {
         // As long as requests wait, one small step; else until there is nothing to do.
         loop {
-            let now = self.clock.now();
+            let now = self.appender.clock.now();
             self.pulse.turns(now);
             let needed = self.uploads.oldest(now);
             // A step may sync: while that hangs, nobody must take this owner for alive.

@@ -21,6 +21,7 @@
 //! | `files`, `lock` | the files of a queue directory |
 //! | `fitness` | whether a file system can carry a queue at all |
 //! | `storage` | every file operation, behind one trait |
+//! | `threads` | who runs the threads: the system, or a simulation |
 
 mod appender;
 mod clean;
@@ -41,6 +42,7 @@ mod queue;
 mod renew;
 mod shared;
 pub mod storage;
+pub mod threads;
 mod trouble;
 mod uploads;
 

@@ -61,11 +61,11 @@ pub(crate) fn inspect_lease(
 
 /// Starts the thread.
 pub(crate) fn start(shared: Arc<Shared>, lock: Lock, inbox: Receiver<Command>) -> io::Result<()> {
-    std::thread::Builder::new().name("owner".to_owned()).spawn(move || {
+    let threads = shared.threads.clone();
+    threads.spawn("owner", move || {
         let machine = Instance::new(shared.options.owner.clone(), shared.options.role, shared.options.order);
         Owner { shared, lock, inbox, machine, renewer: None, replay: None }.run();
-    })?;
-    Ok(())
+    })
 }
 
 struct Owner {
@@ -104,11 +104,7 @@ impl Owner {
 
     /// The next command as an event. Without a limit it waits for ever.
     fn wait(&self, limit: Option<Duration>) -> Event {
-        let command = match limit {
-            Some(limit) => self.inbox.recv_timeout(limit),
-            None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        match command {
+        match self.shared.threads.receive(&self.inbox, limit) {
             Ok(Command::Drained) if self.machine.state() == State::Draining => self.write_clean(),
             Ok(Command::Drained) => {
                 // The order to release says both: begin, and nothing runs.
@@ -318,11 +314,10 @@ impl Owner {
         *shared.pulse.committed.lock() = appender.committed();
         let books = Arc::clone(&appender.books);
         let commands = shared.commands.clone();
-        let journal =
-            Journal::start(appender, Arc::clone(&shared.pulse), Arc::clone(&options.clock), move |error| {
-                commands.send(Command::JournalEnded(error)).ok();
-            })
-            .map_err(crate::appender::sick)?;
+        let journal = Journal::start(appender, Arc::clone(&shared.pulse), &shared.threads, move |error| {
+            commands.send(Command::JournalEnded(error)).ok();
+        })
+        .map_err(crate::appender::sick)?;
         *shared.work.write() = Some(Work { journal, books });
         Ok(())
     }

@@ -28,6 +28,7 @@ use crate::lock::Lock;
 use crate::owner;
 use crate::shared::{Command, OpenError, QueueOptions, Shared, Work};
 use crate::storage::Storage;
+use crate::threads::{Scheduler, Threads};
 use crate::trouble::{Trouble, TroubledDisk, Troubles};
 
 /// Why something was not done.
@@ -104,22 +105,33 @@ impl Queue {
     /// Checks the directory and starts to take the ownership. Watch [`Self::state`] for the rest.
     pub fn open(options: QueueOptions) -> Result<Self, OpenError> {
         let troubles = Troubles::none(Arc::clone(&options.clock));
-        Self::open_with(Arc::new(TroubledDisk(Arc::clone(&troubles))), options, Some(troubles))
+        let disk = Arc::new(TroubledDisk(Arc::clone(&troubles)));
+        Self::open_with(disk, Threads::System, options, Some(troubles))
     }
 
     /// Like [`Self::open`], on another storage than this machine's file systems: for tests.
     pub fn open_on(storage: Arc<dyn Storage>, options: QueueOptions) -> Result<Self, OpenError> {
-        Self::open_with(storage, options, None)
+        Self::open_with(storage, Threads::System, options, None)
+    }
+
+    /// Like [`Self::open_on`], and a simulation runs the threads. To be called from a thread of its own.
+    pub fn open_simulated(
+        storage: Arc<dyn Storage>,
+        scheduler: Arc<dyn Scheduler>,
+        options: QueueOptions,
+    ) -> Result<Self, OpenError> {
+        Self::open_with(storage, Threads::Simulated(scheduler), options, None)
     }
 
     fn open_with(
         storage: Arc<dyn Storage>,
+        threads: Threads,
         options: QueueOptions,
         troubles: Option<Arc<Troubles>>,
     ) -> Result<Self, OpenError> {
         let files = Arc::new(QueueFiles::new(storage, &options.dir));
         let directory = |error| OpenError::Directory { dir: options.dir.clone(), error };
-        let lock = Lock::new(&options.dir);
+        let lock = Lock::new(Arc::clone(&files.storage), &options.dir);
         let claimed = owner::inspect_lease(&files, &options, &lock)?;
         // Unless it was told that the queue has no owner yet, it expects one that others wrote.
         let told_of_none = options.order.is_some_and(|order| order.expected == Epoch(0));
@@ -139,6 +151,7 @@ impl Queue {
         let shared = Arc::new(Shared {
             files,
             troubles,
+            threads,
             state: watch::Sender::new(State::Init),
             epoch: AtomicU64::new(0),
             renewed: AtomicU64::new(0),

@@ -16,6 +16,7 @@ use crate::appender::{AppendError, read_fence};
 
 use crate::shared::{Command, Shared};
 use crate::storage::StoredFile;
+use crate::threads::Threads;
 
 enum Order {
     Say(LeaseState),
@@ -28,6 +29,7 @@ enum Order {
 #[derive(Debug)]
 pub(crate) struct Renewer {
     orders: Sender<Order>,
+    threads: Threads,
 }
 
 impl Renewer {
@@ -46,8 +48,9 @@ impl Renewer {
             slowest: Slowest::default(),
         };
         worker.renew();
-        std::thread::Builder::new().name("renew".to_owned()).spawn(move || worker.run())?;
-        Ok(Self { orders })
+        let threads = worker.shared.threads.clone();
+        threads.spawn("renew", move || worker.run())?;
+        Ok(Self { orders, threads })
     }
 
     /// Says another state from the next renewal on, which is written at once.
@@ -64,7 +67,7 @@ impl Renewer {
     pub(crate) fn release(self) {
         let (answer, done) = bounded(1);
         if self.orders.send(Order::Release(answer)).is_ok() {
-            done.recv().ok();
+            self.threads.receive(&done, None).ok();
         }
     }
 
@@ -109,7 +112,8 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         loop {
-            match self.inbox.recv_timeout(self.shared.options.timers.renew) {
+            let pause = self.shared.options.timers.renew;
+            match self.shared.threads.receive(&self.inbox, Some(pause)) {
                 Ok(Order::Say(state)) => self.state = state,
                 Ok(Order::WorkBegins) => self.working = true,
                 Ok(Order::Release(answer)) => {

@@ -16,6 +16,7 @@ use crate::appender::AppendError;
 use crate::files::QueueFiles;
 use crate::journal::{Journal, Pulse};
 use crate::metrics::{Course, Walk};
+use crate::threads::Threads;
 use crate::trouble::Troubles;
 
 /// What is needed to open a queue.
@@ -119,6 +120,7 @@ pub(crate) struct Shared {
     pub(crate) files: Arc<QueueFiles>,
     /// What a drill does to the storage; not there where it is no disk of this machine.
     pub(crate) troubles: Option<Arc<Troubles>>,
+    pub(crate) threads: Threads,
     pub(crate) state: watch::Sender<State>,
     pub(crate) epoch: AtomicU64,
     /// Boot time ms of the last successful renewal, 0 before.

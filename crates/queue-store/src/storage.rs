@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{FcntlArg, fcntl};
 use queue_format::lease::SECTOR_LEN;
 
 /// An open file.
@@ -55,7 +56,18 @@ pub trait Storage: Send + Sync + Debug {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Free bytes where `path` is.
     fn free_space(&self, path: &Path) -> io::Result<u64>;
+    /// Locks `path`, which is made if it is missing, against other processes of this machine at least; `None` if another
+    /// holds the lock.
+    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn HeldLock>>>;
+    /// True if no process of this machine holds the lock of `path`. Takes nothing.
+    fn is_lock_free(&self, path: &Path) -> io::Result<bool>;
 }
+
+/// A lock that is held. It goes with the value, and with the process, however that ends.
+pub trait HeldLock: Send + Sync + Debug {}
+
+/// An open-file-description lock ends with its file.
+impl HeldLock for File {}
 
 /// The file system of this machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -242,5 +254,34 @@ impl Storage for Disk {
     fn free_space(&self, path: &Path) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(path)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn HeldLock>>> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
+            Ok(_) => Ok(Some(Box::new(file))),
+            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn is_lock_free(&self, path: &Path) -> io::Result<bool> {
+        let file = match File::options().write(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            file => file?,
+        };
+        let mut probe = whole_file();
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut probe))?;
+        Ok(i32::from(probe.l_type) == nix::libc::F_UNLCK)
+    }
+}
+
+fn whole_file() -> nix::libc::flock {
+    nix::libc::flock {
+        l_type: i16::try_from(nix::libc::F_WRLCK).unwrap_or(1),
+        l_whence: 0,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use mail_model::{Clock, Moment};
 
-use crate::storage::{Disk, Storage, StoredFile};
+use crate::storage::{Disk, HeldLock, Storage, StoredFile};
 
 /// Between two looks whether it is over.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -113,6 +113,14 @@ impl Storage for TroubledDisk {
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         self.0.wait();
         Disk.list(path)
+    }
+    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn HeldLock>>> {
+        self.0.wait();
+        Disk.try_lock(path)
+    }
+    fn is_lock_free(&self, path: &Path) -> io::Result<bool> {
+        self.0.wait();
+        Disk.is_lock_free(path)
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.0.wait();
