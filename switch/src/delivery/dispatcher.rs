@@ -179,8 +179,11 @@ impl Dispatcher {
                 break;
             }
             self.enter(keys);
+            // Half a million messages are read without keeping everybody else waiting, new mail neither.
+            let fresh: Vec<MessageKey> =
+                std::iter::from_fn(|| self.inbox.try_recv().ok()).take(LOOK_UP_MAX).collect();
+            self.enter(&fresh);
             self.start_workers();
-            // Half a million messages are read without keeping everybody else waiting.
             tokio::task::yield_now().await;
         }
         drop(loaded);
