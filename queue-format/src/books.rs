@@ -22,8 +22,8 @@ use self::packed::Packed;
 use crate::frame::FrameHeader;
 use crate::record::{
     AttemptRecord, CarryRecord, Content, DOUBTS_KEPT, Doubt, Failure, MessageKey, MessageRecord,
-    OperateRecord, OutcomeRecord, RecipientState, Record, SegmentRecord, Settles, Totals, Verb, Verdict,
-    count_recipients, is_marked_held,
+    OperateRecord, OutcomeRecord, RecipientState, Record, SegmentRecord, Settles, Told, Totals, Verb,
+    Verdict, count_recipients, is_marked_held,
 };
 use crate::scan::Place;
 
@@ -45,7 +45,7 @@ pub struct Tally {
     pub queued: u64,
     /// Set aside by an operator.
     pub held: u64,
-    /// They failed, and their sender is owed a bounce.
+    /// Their way is over, and their sender is owed word of it.
     pub owed: u64,
     /// When the oldest live message was accepted.
     pub oldest: Option<WallTime>,
@@ -159,7 +159,16 @@ impl Books {
         // Whoever finds this record, at a takeover too, finds it held.
         let state =
             if is_marked_held(&record.envelope) { RecipientState::Held } else { RecipientState::Queued };
-        let fresh = Standing { state, attempts: 0, due: record.received, last_reply: None };
+        let fresh = Standing {
+            state,
+            attempts: 0,
+            due: record.received,
+            last_reply: None,
+            warned: false,
+            doubtful: false,
+            crashes: 0,
+            redirect: None,
+        };
         let standings = vec![fresh; usize::from(count)].into_boxed_slice();
         self.place_message(place, header, record, standings);
     }
@@ -173,6 +182,10 @@ impl Books {
                 attempts: r.attempts,
                 due: r.due,
                 last_reply: r.last_reply.map(Box::new),
+                warned: r.warned,
+                doubtful: r.doubtful,
+                crashes: r.crashes,
+                redirect: r.redirect,
             })
             .collect();
         self.place_message(place, header, carry.message, standings);
@@ -288,6 +301,8 @@ impl Books {
                 self.totals.delivered += 1;
                 (RecipientState::Delivered, None)
             }
+            // Counted when the sender is told.
+            Verdict::DeliveredOwed => (RecipientState::OwedSuccess, None),
             Verdict::Deferred { due } | Verdict::InDoubt { due } => (RecipientState::Queued, Some(due)),
             Verdict::InDoubtHeld => (RecipientState::Held, None),
             Verdict::Failed { how, owed: true } => (RecipientState::Owed(how), None),
@@ -303,6 +318,10 @@ impl Books {
             standing.state = state;
         }
         standing.attempts = standing.attempts.saturating_add(u16::from(tried));
+        standing.doubtful = matches!(verdict, Verdict::InDoubt { .. } | Verdict::InDoubtHeld);
+        // An owner that lives says what it heard, or that it heard nothing; of a dead one nothing is known.
+        let crashed = standing.doubtful && reply.is_none();
+        standing.crashes = if crashed { standing.crashes.saturating_add(1) } else { 0 };
         standing.due = due.unwrap_or(standing.due);
         if let Some(reply) = reply {
             standing.last_reply = Some(Box::new(reply.clone()));
@@ -314,19 +333,28 @@ impl Books {
         for (index, how) in &settles.recipients {
             if let Some(message) = &mut message {
                 match message.standings.get_mut(usize::from(*index)) {
-                    Some(standing) if matches!(standing.state, RecipientState::Owed(_)) => {
-                        standing.state = RecipientState::Failed(*how);
+                    // It may have ended while the notification was made.
+                    Some(standing) if *how == Told::Late => standing.warned = true,
+                    Some(standing) if standing.state.is_owed() => {
+                        standing.state = match *how {
+                            Told::Failed(how) => RecipientState::Failed(how),
+                            Told::Delivered | Told::Late => RecipientState::Delivered,
+                        };
                     }
                     Some(_) | None => {
                         let shown = self.show(settles.message);
                         self.anomaly(format!(
-                            "message {shown}: a bounce for recipient {index}, who is not owed one"
+                            "message {shown}: a notification of recipient {index}, who is not owed one"
                         ));
                         continue;
                     }
                 }
             }
-            count_failure(&mut self.totals, *how);
+            match *how {
+                Told::Failed(how) => count_failure(&mut self.totals, how),
+                Told::Delivered => self.totals.delivered += 1,
+                Told::Late => {}
+            }
         }
         self.keep(settles.message, message);
     }
@@ -345,13 +373,21 @@ impl Books {
                 (Verb::Release, RecipientState::Held) => {
                     standing.state = RecipientState::Queued;
                     standing.due = operate.at;
+                    // A person has looked at it.
+                    (standing.doubtful, standing.crashes) = (false, 0);
                 }
                 (Verb::Retry, RecipientState::Queued) => standing.due = operate.at,
+                (Verb::Redirect, RecipientState::Queued | RecipientState::Held) => {
+                    standing.redirect.clone_from(&operate.to);
+                    standing.due = operate.at;
+                }
+                // What was delivered was not deleted; only its sender does not know yet.
+                (Verb::Delete, RecipientState::OwedSuccess) => {}
                 (Verb::Delete, state) if !state.is_final() => {
                     standing.state = RecipientState::Deleted;
                     self.totals.deleted += 1;
                 }
-                (Verb::Hold | Verb::Release | Verb::Retry | Verb::Delete, _) => {}
+                (Verb::Hold | Verb::Release | Verb::Retry | Verb::Delete | Verb::Redirect, _) => {}
             }
         }
         self.keep(operate.message, Some(message));
@@ -427,6 +463,13 @@ impl Books {
         self.messages.iter().filter_map(|(key, packed)| Some((*key, packed.open()?)))
     }
 
+    /// Live messages that were accepted after `since`, and no later than `until`, in no order. Opens no message.
+    pub fn accepted_within(&self, since: WallTime, until: WallTime) -> impl Iterator<Item = MessageKey> {
+        let within =
+            move |packed: &Packed| (since.0.saturating_add(1)..=until.0).contains(&packed.received().0);
+        self.messages.iter().filter(move |(_, packed)| within(packed)).map(|(key, _)| *key)
+    }
+
     /// How many messages are live.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -462,11 +505,12 @@ impl Books {
         self.doubts.iter()
     }
 
-    /// Live recipients whose sender has not been told of their failure.
-    pub fn owed(&self) -> impl Iterator<Item = (MessageKey, RecipientIndex, Failure)> {
+    /// Live recipients whose sender has not been told of their end.
+    pub fn owed(&self) -> impl Iterator<Item = (MessageKey, RecipientIndex, Told)> {
         self.messages.iter().flat_map(|(key, message)| {
             (0..).zip(message.glance()).filter_map(|(index, glance)| match glance.state {
-                RecipientState::Owed(how) => Some((*key, index, how)),
+                RecipientState::Owed(how) => Some((*key, index, Told::Failed(how))),
+                RecipientState::OwedSuccess => Some((*key, index, Told::Delivered)),
                 RecipientState::Queued
                 | RecipientState::Held
                 | RecipientState::Delivered
@@ -523,7 +567,7 @@ impl Books {
                 match standing.state {
                     RecipientState::Queued => tally.queued += 1,
                     RecipientState::Held => tally.held += 1,
-                    RecipientState::Owed(_) => tally.owed += 1,
+                    RecipientState::Owed(_) | RecipientState::OwedSuccess => tally.owed += 1,
                     RecipientState::Delivered | RecipientState::Failed(_) | RecipientState::Deleted => {}
                 }
             }
@@ -534,7 +578,7 @@ impl Books {
     /// When the first thing is to be done about each live message that has something to do, in no order. Opens no message.
     pub fn agenda(&self) -> impl Iterator<Item = (WallTime, MessageKey)> {
         self.messages.iter().filter_map(|(key, message)| {
-            let waits = |state| matches!(state, RecipientState::Queued | RecipientState::Owed(_));
+            let waits = |state: RecipientState| state == RecipientState::Queued || state.is_owed();
             let due = message.glance().filter(|glance| waits(glance.state)).map(|glance| glance.due).min();
             due.map(|due| (due, *key))
         })

@@ -60,7 +60,7 @@ pub struct Totals {
     pub messages: u64,
     /// Accepted from clients.
     pub accepted: u64,
-    /// Made by the switch itself: bounces.
+    /// Made by the switch itself: notifications.
     pub generated: u64,
     /// A next hop took responsibility.
     pub delivered: u64,
@@ -171,14 +171,25 @@ pub enum Failure {
     Expired,
 }
 
-/// What a bounce settles: it is written in the bounce's own record, so that a bounce and the end of what it reports are
-/// one write, and no crash makes two bounces or none.
+/// What a sender is told of one recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Told {
+    /// It failed, and this ends it.
+    Failed(Failure),
+    /// It was delivered, and this ends it.
+    Delivered,
+    /// It is late. It goes on waiting, and its sender is not told so again.
+    Late,
+}
+
+/// What a notification settles: it is written in the notification's own record, so that it and the end of what it reports are
+/// one write, and no crash makes two notifications or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settles {
     /// The message reported on.
     pub message: MessageKey,
-    /// The recipients reported on, with how each failed.
-    pub recipients: Vec<(RecipientIndex, Failure)>,
+    /// The recipients reported on, with what is said of each.
+    pub recipients: Vec<(RecipientIndex, Told)>,
 }
 
 /// A message comes into being.
@@ -196,7 +207,7 @@ pub struct MessageRecord {
     pub envelope: Vec<u8>,
     /// Where the content is.
     pub content: Content,
-    /// For a bounce: what it settles.
+    /// For a notification: what it settles.
     pub settles: Option<Settles>,
 }
 
@@ -209,6 +220,8 @@ pub enum RecipientState {
     Held,
     /// Failed; the sender has not been told yet.
     Owed(Failure),
+    /// A next hop took responsibility; the sender asked to be told, and has not been yet. It counts as queued until then.
+    OwedSuccess,
     /// A next hop took responsibility.
     Delivered,
     /// Failed, and the sender told where due.
@@ -223,6 +236,12 @@ impl RecipientState {
     pub fn is_final(self) -> bool {
         matches!(self, Self::Delivered | Self::Failed(_) | Self::Deleted)
     }
+
+    /// True if it is owed word of its end: nothing else will happen to it.
+    #[must_use]
+    pub fn is_owed(self) -> bool {
+        matches!(self, Self::Owed(_) | Self::OwedSuccess)
+    }
 }
 
 /// One recipient's whole standing, as a `CARRY` moves it.
@@ -236,6 +255,14 @@ pub struct RecipientStanding {
     pub due: WallTime,
     /// The last thing a next hop said, for reports. Empty at first.
     pub last_reply: Option<Reply>,
+    /// Its sender was told that it is late.
+    pub warned: bool,
+    /// Its last attempt ended in doubt.
+    pub doubtful: bool,
+    /// Attempts, without one that ended in between, that were open when their owner died.
+    pub crashes: u8,
+    /// Where it goes whatever its route says, if an operator said so.
+    pub redirect: Option<Box<str>>,
 }
 
 /// A live message moves to a younger segment.
@@ -267,6 +294,8 @@ pub struct AttemptRecord {
 pub enum Verdict {
     /// A next hop took responsibility.
     Delivered,
+    /// The same, and the sender, who asked for it, is to be told by us.
+    DeliveredOwed,
     /// Not now; again at this time.
     Deferred {
         /// Not before.
@@ -323,6 +352,8 @@ pub enum Verb {
     Delete,
     /// Queued: due at once.
     Retry,
+    /// Queued or held: goes to another next hop from now on, or by its route again.
+    Redirect,
 }
 
 /// An operator's verb on some recipients of one message.
@@ -338,6 +369,8 @@ pub struct OperateRecord {
     pub at: WallTime,
     /// Who ordered it, and why: for the audit.
     pub by: String,
+    /// For [`Verb::Redirect`]: to where; `None` for the route's own next hop. Not written for other verbs.
+    pub to: Option<Box<str>>,
 }
 
 /// What a frame says.

@@ -14,6 +14,7 @@ use control::{Code, Fault};
 use daemon_kit::logging::Levels;
 use mail_model::{Clock, InstanceId, Role};
 use queue_store::Queue;
+use routing::DomainPattern;
 use settings::Settings;
 use tokio::sync::mpsc;
 
@@ -32,6 +33,12 @@ pub(crate) struct DrainOrder {
     pub(crate) grace: Duration,
     /// Before anything: balancers hear of it, clients do not.
     pub(crate) notice: Duration,
+}
+
+/// An order about the mail of a domain.
+enum Suspending {
+    Begin { domain: String, span: Duration, by: String },
+    End { domain: String, by: String },
 }
 
 /// Knows how the switch stands.
@@ -103,10 +110,48 @@ impl Admin {
                     message: format!("the storage of queue {} is in trouble", self.queue.id()),
                 })
             }
+            Request::Suspend { domain, for_ms, reason } => {
+                let span = Duration::from_millis(for_ms);
+                self.suspension(Suspending::Begin { domain, span, by: reason }).await
+            }
+            Request::Unsuspend { domain, reason } => {
+                self.suspension(Suspending::End { domain, by: reason }).await
+            }
             Request::Metrics => Ok(Answer::Metrics { page: self.metrics() }),
-            Request::Operate { verb, messages, reason } => {
-                let order = operate::Order { verb, messages, by: reason, at: self.clock.wall() };
+            Request::Operate { verb, messages, reason, to } => {
+                let order = operate::Order { verb, messages, by: reason, at: self.clock.wall(), to };
                 order.carry_out(&self.queue, &self.delivery).await.map(Answer::Operated)
+            }
+        }
+    }
+
+    /// Orders about the mail of a domain.
+    async fn suspension(&self, request: Suspending) -> Result<Answer, Fault> {
+        let Some(delivery) = self.delivery.get() else {
+            return Err(Fault::failed("the queue is not active here; ask again when it is"));
+        };
+        let pattern = |domain: &str| {
+            domain.parse::<DomainPattern>().map_err(|error| Fault::new(Code::Invalid, error.to_string()))
+        };
+        let queue = self.queue.id();
+        let failed = |error: std::io::Error| Fault::failed(format!("it holds, but cannot be kept: {error}"));
+        match request {
+            Suspending::Begin { domain, span, by } => {
+                let pattern = pattern(&domain)?;
+                tracing::info!(event = "queue.suspended", %queue, %domain, for_ms = millis(span), %by);
+                delivery.suspend(pattern, self.clock.wall() + span, by).await.map_err(failed)?;
+                Ok(Answer::Done { message: format!("nothing is sent to {domain} from queue {queue}") })
+            }
+            Suspending::End { domain, by } => {
+                let found = delivery.unsuspend(&pattern(&domain)?).await.map_err(failed)?;
+                if !found {
+                    return Err(Fault::new(
+                        Code::Invalid,
+                        format!("{domain} is not suspended in queue {queue}"),
+                    ));
+                }
+                tracing::info!(event = "queue.unsuspended", %queue, %domain, %by);
+                Ok(Answer::Done { message: format!("{domain} is served again from queue {queue}") })
             }
         }
     }

@@ -1,33 +1,59 @@
-//! Bounces: a sender learns once of those recipients of a message that failed.
+//! Notifications: a sender learns once of those recipients of a message that failed, of those that were delivered if it asked
+//! for that, and of those that wait for long. RFC 3461.
 //!
-//! The bounce's own record settles what it reports, so a crash makes neither two nor none (`docs/decisions/0004`). It has
-//! the null reverse-path and goes its way through the queue like any message.
+//! A notification's own record settles what it reports, so a crash makes neither two nor none (`docs/decisions/0004`). It has
+//! the null reverse-path and goes its way through the queue like any message, in a line of its own.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use mail_model::{
     BodyType, Domain, DsnReturn, Envelope, Mailbox, Recipient, RecipientIndex, Reply, ReversePath, WallTime,
 };
-use message::{FailedRecipient, Report, Returned};
+use message::{Action, Report, ReportedRecipient, Returned};
+use queue_format::books::{Message, Standing};
 use queue_format::record::{
-    Content, Failure, MessageKey, MessageRecord, RecipientState, Settles, decode_envelope, encode_envelope,
+    Content, Failure, MessageKey, MessageRecord, RecipientState, Settles, Told, decode_envelope,
+    encode_envelope,
 };
 use queue_store::{Queue, Refusal};
+use settings::BounceSettings;
 
 /// A header longer than this is cut.
 const HEADER_MAX: usize = 64 * 1024;
-/// A message longer than this is returned by its header only, whatever was asked: a bounce is one frame.
+/// A message longer than this is returned by its header only, whatever was asked: a notification is one frame.
 const FULL_MAX: u64 = 256 * 1024;
-/// Recipients that one bounce reports: with the longest addresses and replies each takes 3.5 KiB, and the whole stays below
+/// Recipients that one notification reports: with the longest addresses and replies each takes 3.5 KiB, and the whole stays below
 /// the 1 MiB of a frame. The others get the next one.
 const REPORTED_MAX: usize = 200;
 
-/// A bounce that is in the queue.
+/// A notification that is in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Bounce {
+pub(crate) struct Notification {
     /// Its key.
     pub(crate) key: MessageKey,
+    /// What it is: `failure`, `success` or `delay`.
+    pub(crate) kind: &'static str,
     /// Those it reports on.
     pub(crate) recipients: Vec<RecipientIndex>,
+}
+
+/// What is asked besides the books.
+pub(crate) struct Desk<'a> {
+    /// The queue.
+    pub(crate) queue: &'a Queue,
+    /// The host that reports.
+    pub(crate) host: &'a Domain,
+    /// What senders are told.
+    pub(crate) settings: &'a BounceSettings,
+    /// How long a message is tried.
+    pub(crate) lifetime: Duration,
+    /// When.
+    pub(crate) now: WallTime,
+    /// Which host refused a recipient.
+    pub(crate) remote: &'a (dyn Fn(RecipientIndex) -> Option<String> + Sync),
+    /// True if an address is delivered to its mailbox by our next hop, not relayed.
+    pub(crate) is_final: &'a (dyn Fn(&Mailbox) -> bool + Sync),
 }
 
 /// What is known of a message somebody must be told about.
@@ -36,92 +62,152 @@ struct Case {
     to: Mailbox,
     received: WallTime,
     size: u64,
-    owed: Vec<(RecipientIndex, Failure, Option<Reply>)>,
+    owed: Vec<(RecipientIndex, Told, Option<Reply>)>,
 }
 
-/// Makes the bounce for those recipients of `about` whose failure is owed; `None` if there are none. `remote` knows which
-/// host refused a recipient.
-pub(crate) async fn make(
-    queue: &Queue,
-    host: &Domain,
-    now: WallTime,
-    about: MessageKey,
-    remote: &(dyn Fn(RecipientIndex) -> Option<String> + Sync),
-) -> Result<Option<Bounce>, Refusal> {
-    let Some(case) = queue.books(|books| look_up(&books.message(about)?)).flatten() else { return Ok(None) };
-    let key = queue.next_key();
-    let returned = returned(queue, about, &case).await;
-    let eight_bit = match &returned {
-        Returned::Nothing => false,
-        Returned::Headers(bytes) | Returned::Full(bytes) => !bytes.is_ascii(),
-    };
-    let recipients: Vec<RecipientIndex> = case.owed.iter().map(|(index, ..)| *index).collect();
-    let settles = case.owed.iter().map(|(index, how, _)| (*index, *how)).collect();
-    let mut envelope = Envelope::from_sender(ReversePath::Null);
-    envelope.body = if eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit };
-    envelope.smtputf8 = case.envelope.smtputf8 || case.to.is_international();
-    envelope.recipients.push(Recipient::plain(case.to.clone()));
-    let failed = case.owed.iter().filter_map(|(index, how, reply)| {
-        let recipient = case.envelope.recipients.get(usize::from(*index))?;
-        Some(FailedRecipient {
-            address: recipient.address.clone(),
-            original: recipient.original.clone(),
-            reply: reply.clone(),
-            remote: remote(*index),
-            expired: *how == Failure::Expired,
-        })
-    });
-    let report = Report {
-        host: host.clone(),
-        to: case.to.clone(),
-        id: queue.message_id(key).to_string(),
-        about: queue.message_id(about).to_string(),
-        envid: case.envelope.envid.clone(),
-        smtputf8: envelope.smtputf8,
-        arrived: case.received,
-        at: now,
-        recipients: failed.collect(),
-        returned,
-    };
-    let body = Bytes::from(report.to_bytes());
-    let record = MessageRecord {
-        key,
-        received: now,
-        size: body.len() as u64,
-        origin: format!("bounce of {}", report.about),
-        envelope: encode_envelope(&envelope),
-        content: Content::Inline,
-        settles: Some(Settles { message: about, recipients: settles }),
-    };
-    queue.accept(record, body).await?;
-    let count = recipients.len();
-    tracing::info!(event = "bounce.queued", id = %report.id, about = %report.about, to = %case.to, recipients = count);
-    Ok(Some(Bounce { key, recipients }))
+impl Desk<'_> {
+    /// Makes one notification that is due about `about`; `None` if there is none. Failures come first.
+    pub(crate) async fn notify(&self, about: MessageKey) -> Result<Option<Notification>, Refusal> {
+        let queue = self.queue;
+        let look_up = |books: &queue_format::books::Books| self.look_up(&books.message(about)?);
+        let Some(case) = queue.books(look_up).flatten() else { return Ok(None) };
+        let key = queue.next_key();
+        let returned = returned(queue, about, &case).await;
+        let eight_bit = match &returned {
+            Returned::Nothing => false,
+            Returned::Headers(bytes) | Returned::Full(bytes) => !bytes.is_ascii(),
+        };
+        let mut envelope = Envelope::from_sender(ReversePath::Null);
+        envelope.body = if eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit };
+        envelope.smtputf8 = case.envelope.smtputf8 || case.to.is_international();
+        envelope.recipients.push(Recipient::plain(case.to.clone()));
+        let report = self.report(&case, key, about, returned, envelope.smtputf8);
+        let body = Bytes::from(report.to_bytes());
+        let kind = case.kind();
+        let (about_id, count) = (report.about, case.owed.len());
+        let record = MessageRecord {
+            key,
+            received: self.now,
+            size: body.len() as u64,
+            origin: format!("notification ({kind}) about {about_id}"),
+            envelope: encode_envelope(&envelope),
+            content: Content::Inline,
+            settles: Some(Settles {
+                message: about,
+                recipients: case.owed.iter().map(|(index, told, _)| (*index, *told)).collect(),
+            }),
+        };
+        queue.accept(record, body).await?;
+        tracing::info!(
+            event = "bounce.queued", id = %report.id, about = %about_id, to = %case.to, kind, recipients = count
+        );
+        Ok(Some(Notification { key, kind, recipients: case.owed.iter().map(|(index, ..)| *index).collect() }))
+    }
+
+    fn report(
+        &self,
+        case: &Case,
+        key: MessageKey,
+        about: MessageKey,
+        returned: Returned,
+        smtputf8: bool,
+    ) -> Report {
+        let reported = case.owed.iter().filter_map(|(index, told, reply)| {
+            let recipient = case.envelope.recipients.get(usize::from(*index))?;
+            Some(ReportedRecipient {
+                address: recipient.address.clone(),
+                original: recipient.original.clone(),
+                reply: reply.clone(),
+                remote: (self.remote)(*index),
+                action: match told {
+                    Told::Failed(Failure::Bounced) => Action::Failed,
+                    Told::Failed(Failure::Expired) => Action::Expired,
+                    Told::Late => Action::Late { until: case.received + self.lifetime },
+                    Told::Delivered if (self.is_final)(&recipient.address) => Action::Delivered,
+                    Told::Delivered => Action::Relayed,
+                },
+            })
+        });
+        Report {
+            host: self.host.clone(),
+            to: case.to.clone(),
+            id: self.queue.message_id(key).to_string(),
+            about: self.queue.message_id(about).to_string(),
+            envid: case.envelope.envid.clone(),
+            smtputf8,
+            arrived: case.received,
+            at: self.now,
+            recipients: reported.collect(),
+            returned,
+        }
+    }
+
+    fn look_up(&self, message: &Message) -> Option<Case> {
+        let envelope = decode_envelope(&message.envelope).ok()?;
+        let standings = || (0..).zip(&message.standings);
+        let told = |(index, standing): (RecipientIndex, &Standing), told| {
+            (index, told, standing.last_reply.as_deref().cloned())
+        };
+        let failed = standings().filter_map(|item| match item.1.state {
+            RecipientState::Owed(how) => Some(told(item, Told::Failed(how))),
+            RecipientState::OwedSuccess
+            | RecipientState::Queued
+            | RecipientState::Held
+            | RecipientState::Delivered
+            | RecipientState::Failed(_)
+            | RecipientState::Deleted => None,
+        });
+        let mut owed: Vec<_> = failed.take(REPORTED_MAX).collect();
+        if owed.is_empty() {
+            let done = standings().filter(|(_, standing)| standing.state == RecipientState::OwedSuccess);
+            owed.extend(done.map(|item| told(item, Told::Delivered)).take(REPORTED_MAX));
+        }
+        if owed.is_empty() && is_late(self.settings, message.received, self.now) {
+            let late = standings().filter(|(index, standing)| may_warn(&envelope, *index, standing));
+            owed.extend(late.map(|item| told(item, Told::Late)).take(REPORTED_MAX));
+        }
+        let to = match &envelope.reverse_path {
+            ReversePath::Mailbox(to) => to.clone(),
+            // RFC 5321 4.5.5: nothing is owed to nobody. The postmaster may want to know.
+            ReversePath::Null => self.settings.postmaster.clone(),
+        };
+        let (received, size) = (message.received, message.size);
+        (!owed.is_empty()).then_some(Case { envelope, to, received, size, owed })
+    }
 }
 
-fn look_up(message: &queue_format::books::Message) -> Option<Case> {
-    let owed = (0..).zip(&message.standings).filter_map(|(index, standing)| match standing.state {
-        RecipientState::Owed(how) => Some((index, how, standing.last_reply.as_deref().cloned())),
-        RecipientState::Queued
-        | RecipientState::Held
-        | RecipientState::Delivered
-        | RecipientState::Failed(_)
-        | RecipientState::Deleted => None,
-    });
-    let owed: Vec<_> = owed.take(REPORTED_MAX).collect();
-    let envelope = decode_envelope(&message.envelope).ok()?;
-    let to = match &envelope.reverse_path {
-        ReversePath::Mailbox(to) => to.clone(),
-        // RFC 5321 4.5.5: nothing is owed to nobody.
-        ReversePath::Null => return None,
-    };
-    let (received, size) = (message.received, message.size);
-    (!owed.is_empty()).then_some(Case { envelope, to, received, size, owed })
+impl Case {
+    fn kind(&self) -> &'static str {
+        match self.owed.first() {
+            None | Some((_, Told::Failed(_), _)) => "failure",
+            Some((_, Told::Delivered, _)) => "success",
+            Some((_, Told::Late, _)) => "delay",
+        }
+    }
 }
 
-/// RFC 3461 4.3: the whole message if that was asked for, else its header. What cannot be read is not returned.
+/// True if the sender of a message that came then may hear that it is late.
+pub(crate) fn is_late(settings: &BounceSettings, received: WallTime, now: WallTime) -> bool {
+    settings.warn.is_some_and(|warn| now.since(received) >= warn)
+}
+
+/// True if a late recipient's sender is to be told.
+pub(crate) fn may_warn(envelope: &Envelope, index: RecipientIndex, standing: &Standing) -> bool {
+    let recipient = envelope.recipients.get(usize::from(index));
+    standing.state == RecipientState::Queued
+        && !standing.warned
+        && envelope.reverse_path != ReversePath::Null
+        && recipient.is_some_and(Recipient::wants_delay)
+}
+
+/// RFC 3461 4.3: of a message that failed the whole if that was asked for, else its header. What cannot be read is not returned.
 async fn returned(queue: &Queue, about: MessageKey, case: &Case) -> Returned {
-    let full = case.envelope.ret == Some(DsnReturn::Full) && case.size <= FULL_MAX;
+    let failed = case.owed.iter().any(|(_, told, _)| matches!(told, Told::Failed(_)));
+    let full = failed && case.envelope.ret == Some(DsnReturn::Full) && case.size <= FULL_MAX;
+    if case.envelope.require_tls {
+        // RFC 8689 5: without its content the notification need not ask for TLS itself, and reaches more senders.
+        return Returned::Nothing;
+    }
     let Some(mut reader) = queue.content(about) else { return Returned::Nothing };
     let read = tokio::task::spawn_blocking(move || {
         let mut bytes: Vec<u8> = Vec::new();

@@ -77,8 +77,14 @@ pub struct Counters {
     pub deferred: Counter,
     /// What attempts came to, a recipient each time counted, by `result` and the class of the `reply`.
     pub outcomes: Kinds<2>,
-    /// Bounces made.
+    /// Notifications made.
     pub bounces: Counter,
+    /// The same by `kind` (failure, success, delay).
+    pub notifications: Kinds<1>,
+    /// Recipients in doubt that were not just sent again, by `action` (held, bounced, crash_held).
+    pub doubtful: Kinds<1>,
+    /// Recipients that failed and whose mail had no sender.
+    pub double_bounces: Counter,
     /// How long attempts took.
     attempts: Histogram,
 }
@@ -100,6 +106,9 @@ impl Default for Counters {
             deferred: Counter::default(),
             outcomes: Kinds::new(["result", "reply"]),
             bounces: Counter::default(),
+            notifications: Kinds::new(["kind"]),
+            doubtful: Kinds::new(["action"]),
+            double_bounces: Counter::default(),
             // 1 ms to 17 minutes.
             attempts: Histogram::new(exponential_buckets(0.001, 4.0, 11)),
         }
@@ -132,7 +141,12 @@ impl Counters {
                 "Messages that a client began and did not complete",
             ),
             (&self.sessions, "mailswitch_smtp_sessions", "Connections of clients that were taken"),
-            (&self.bounces, "mailswitch_bounces", "Bounces made for senders"),
+            (&self.bounces, "mailswitch_bounces", "Notifications made for senders, of any kind"),
+            (
+                &self.double_bounces,
+                "mailswitch_double_bounces",
+                "Recipients that failed and whose mail had no sender to tell",
+            ),
         ];
         for (counter, name, help) in plain {
             registry.register(name, help, counter.0.clone());
@@ -154,6 +168,16 @@ impl Counters {
         for (kinds, name, help) in kinds {
             registry.register(name, help, kinds.family.clone());
         }
+        registry.register(
+            "mailswitch_doubtful_recipients",
+            "Recipients in doubt that were held or given up",
+            self.doubtful.family.clone(),
+        );
+        registry.register(
+            "mailswitch_notifications",
+            "Notifications made for senders, by kind",
+            self.notifications.family.clone(),
+        );
         let help = "Time of one delivery attempt, from its record to its outcome";
         registry.register("mailswitch_delivery_seconds", help, self.attempts.clone());
     }

@@ -14,8 +14,11 @@
 //! | `transfer` | the shell of `smtp::transaction` |
 //! | `connection`, `wire` | a connection whose greeting and EHLO are done, and the replies on it |
 //! | `login` | how this switch authenticates with a next hop |
+//! | `care` | recipients that are in doubt, or may crash us |
+//! | `octets` | whether content needs 8BITMIME and SMTPUTF8 |
 //! | `clear` | hosts whose TLS failed and that may be spoken to in clear |
 //! | `give_up` | recipients given up by an operator |
+//! | `suspended` | domains to which nothing is sent for some time |
 //! | `recent` | content of messages that just came, so that it is not read back |
 //! | `pool` | connections that wait for the next message |
 //! | `verdict` | from what became of recipients to what the journal is told |
@@ -24,6 +27,7 @@
 //! transactions at once.
 
 mod attempt;
+mod care;
 mod claims;
 mod clear;
 mod connection;
@@ -32,11 +36,13 @@ mod destination;
 mod dispatcher;
 mod give_up;
 mod login;
+mod octets;
 mod plan;
 mod pool;
 mod published;
 mod recent;
 mod stop;
+mod suspended;
 mod transfer;
 mod verdict;
 mod walk;

@@ -55,6 +55,25 @@ pub enum Request {
         /// Who ordered it and why, `USER@HOST: REASON`, for the audit; at most [`OPERATE_REASON_BYTES_MAX`] bytes of
         /// one line.
         reason: String,
+        /// For [`Verb::Redirect`]: the next hop as in a route; `None` for the route's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+    },
+    /// Begin no attempt for recipients of a domain for some time. Answer: [`Answer::Done`].
+    Suspend {
+        /// `example.test`, or `.example.test` for all below it.
+        domain: String,
+        /// For how long, in milliseconds, from now.
+        for_ms: u64,
+        /// Who ordered it and why, for the audit.
+        reason: String,
+    },
+    /// End that. Answer: [`Answer::Done`].
+    Unsuspend {
+        /// The domain as it was suspended.
+        domain: String,
+        /// Who ordered it and why, for the audit.
+        reason: String,
     },
 }
 
@@ -82,6 +101,8 @@ pub enum Verb {
     Bounce,
     /// Takes recipients out of the queue for good. Nobody is told.
     Delete,
+    /// Sends recipients to another next hop from now on, or by their route again.
+    Redirect,
 }
 
 impl Verb {
@@ -94,6 +115,7 @@ impl Verb {
             Self::Retry => "retry",
             Self::Bounce => "bounce",
             Self::Delete => "delete",
+            Self::Redirect => "redirect",
         }
     }
 }
@@ -118,6 +140,20 @@ pub enum Answer {
         /// In Prometheus' text format.
         page: String,
     },
+}
+
+/// The file in a queue's directory where its owner keeps the suspensions: a list of [`Suspension`].
+pub const SUSPENSIONS_FILE: &str = "suspended";
+
+/// A domain to which nothing is sent for some time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspension {
+    /// `example.test`, or `.example.test` for all below it.
+    pub domain: String,
+    /// Until when, in milliseconds since 1970.
+    pub until_ms: u64,
+    /// Who ordered it, and why.
+    pub by: String,
 }
 
 /// What became of a [`Request::Operate`].

@@ -72,6 +72,18 @@ impl Recipient {
     pub fn wants_failure(&self) -> bool {
         self.notify.is_none_or(|n| n.failure)
     }
+
+    /// True if its success is to be reported. RFC 3461 4.1: only where that was asked for.
+    #[must_use]
+    pub fn wants_success(&self) -> bool {
+        self.notify.is_some_and(|n| n.success)
+    }
+
+    /// True if its delay may be reported. RFC 3461 4.1: where nothing was said, whoever delays it decides.
+    #[must_use]
+    pub fn wants_delay(&self) -> bool {
+        self.notify.is_none_or(|n| n.delay)
+    }
 }
 
 /// Everything SMTP says about a message outside its content.
@@ -83,6 +95,8 @@ pub struct Envelope {
     pub body: BodyType,
     /// SMTPUTF8 was said. RFC 6531.
     pub smtputf8: bool,
+    /// REQUIRETLS was said: only under verified TLS, to hosts that pass that on. RFC 8689.
+    pub require_tls: bool,
     /// RET=.
     pub ret: Option<DsnReturn>,
     /// ENVID=, decoded from xtext, at most 100 octets.
@@ -99,6 +113,7 @@ impl Envelope {
             reverse_path,
             body: BodyType::SevenBit,
             smtputf8: false,
+            require_tls: false,
             ret: None,
             envid: None,
             recipients: Vec::new(),

@@ -24,5 +24,5 @@ pub use complete::Completion;
 pub use filter::ResultsFilter;
 pub use hops::HopCount;
 pub use received::{Posted, Received};
-pub use report::{FailedRecipient, Report, Returned};
+pub use report::{Action, Report, ReportedRecipient, Returned};
 pub use shape::{Excess, Shape, ShapeLimits};

@@ -17,9 +17,65 @@ use crate::date::date;
 /// Recipients that the text for people names; the fields for programs name all.
 const NAMED_MAX: usize = 50;
 
-/// A recipient that failed.
+/// What became of a recipient. RFC 3464 2.3.3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It was refused.
+    Failed,
+    /// It was given up because its time was over.
+    Expired,
+    /// It waits, and is tried until then.
+    Late {
+        /// When it is given up.
+        until: WallTime,
+    },
+    /// It went to a host that sends no notification of success.
+    Relayed,
+    /// It is in its mailbox.
+    Delivered,
+}
+
+impl Action {
+    /// What is reported about together.
+    fn kind(self) -> Kind {
+        match self {
+            Self::Failed | Self::Expired => Kind::Failure,
+            Self::Late { .. } => Kind::Delay,
+            Self::Relayed | Self::Delivered => Kind::Success,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Failed | Self::Expired => "failed",
+            Self::Late { .. } => "delayed",
+            Self::Relayed => "relayed",
+            Self::Delivered => "delivered",
+        }
+    }
+
+    fn told(self) -> &'static str {
+        match self {
+            Self::Failed => "was refused",
+            Self::Expired => "could not be delivered in time",
+            Self::Late { .. } => "is not delivered yet",
+            Self::Relayed => "was taken by the next mail system, which will not tell you more",
+            Self::Delivered => "was delivered",
+        }
+    }
+}
+
+/// What a report is about as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Failure,
+    Delay,
+    Success,
+}
+
+/// A recipient that is reported on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailedRecipient {
+pub struct ReportedRecipient {
     /// The address that was tried.
     pub address: Mailbox,
     /// ORCPT=, if the sender said one.
@@ -28,19 +84,23 @@ pub struct FailedRecipient {
     pub reply: Option<Reply>,
     /// The host that said so, if one did and it is known.
     pub remote: Option<String>,
-    /// True if it was given up because its time was over, not because it was refused.
-    pub expired: bool,
+    /// What became of it.
+    pub action: Action,
 }
 
-impl FailedRecipient {
+impl ReportedRecipient {
     /// RFC 3464 2.3.4.
     fn status(&self) -> EnhancedStatus {
-        if self.expired {
+        let class = match self.action {
             // RFC 3463 3.5: delivery time expired.
-            return EnhancedStatus::new(4, 4, 7);
-        }
-        let said = self.reply.as_ref().and_then(|reply| reply.enhanced).filter(|status| status.class == 5);
-        said.unwrap_or(EnhancedStatus::new(5, 0, 0))
+            Action::Expired => return EnhancedStatus::new(4, 4, 7),
+            Action::Failed => 5,
+            Action::Late { .. } => 4,
+            Action::Relayed | Action::Delivered => 2,
+        };
+        let said =
+            self.reply.as_ref().and_then(|reply| reply.enhanced).filter(|status| status.class == class);
+        said.unwrap_or(EnhancedStatus::new(class, 0, 0))
     }
 
     fn fields(&self, out: &mut String) {
@@ -52,7 +112,7 @@ impl FailedRecipient {
         let address = self.address.to_string();
         let address_type = if self.address.is_international() { "utf-8" } else { "rfc822" };
         field(out, "Final-Recipient", &format!("{address_type};{}", xtext(&address)));
-        field(out, "Action", "failed");
+        field(out, "Action", self.action.word());
         field(out, "Status", &self.status().to_string());
         if let Some(remote) = &self.remote {
             field(out, "Remote-MTA", &format!("dns;{}", ascii(remote)));
@@ -60,11 +120,13 @@ impl FailedRecipient {
         if let Some(reply) = &self.reply {
             field(out, "Diagnostic-Code", &format!("smtp;{}", ascii(&reply.to_string())));
         }
+        if let Action::Late { until } = self.action {
+            field(out, "Will-Retry-Until", &date(until));
+        }
     }
 
     fn told(&self, out: &mut String) {
-        let why = if self.expired { "could not be delivered in time" } else { "was refused" };
-        let _ = write!(out, "<{}>: {why}", self.address);
+        let _ = write!(out, "<{}>: {}", self.address, self.action.told());
         if let Some(reply) = &self.reply {
             let host = self.remote.as_deref().map(|host| format!("{host} ")).unwrap_or_default();
             let _ = write!(out, "\n  {host}said: {reply}");
@@ -103,8 +165,8 @@ pub struct Report {
     pub arrived: WallTime,
     /// When the report is made.
     pub at: WallTime,
-    /// Who failed; at least one.
-    pub recipients: Vec<FailedRecipient>,
+    /// Who is reported on; at least one, and all failed, or all late, or all done.
+    pub recipients: Vec<ReportedRecipient>,
     /// What of the message is returned.
     pub returned: Returned,
 }
@@ -127,7 +189,7 @@ impl Report {
             .header("From", Raw::new(format!("Mail Delivery System <MAILER-DAEMON@{}>", self.host)))
             .header("To", Raw::new(format!("<{}>", self.to)))
             .header("Message-ID", Raw::new(format!("<{}@{}>", self.id, self.host)))
-            .header("Subject", Raw::new("Undelivered mail returned to sender"))
+            .header("Subject", Raw::new(self.subject()))
             // RFC 3834 5: automatic answers are marked, so that no machine answers them.
             .header("Auto-Submitted", Raw::new("auto-replied"))
             .header("MIME-Version", Raw::new("1.0"))
@@ -136,13 +198,30 @@ impl Report {
         out
     }
 
+    fn kind(&self) -> Kind {
+        self.recipients.first().map_or(Kind::Failure, |recipient| recipient.action.kind())
+    }
+
+    fn subject(&self) -> &'static str {
+        match self.kind() {
+            Kind::Failure => "Undelivered mail returned to sender",
+            Kind::Delay => "Delayed mail (still being tried)",
+            Kind::Success => "Successful mail delivery report",
+        }
+    }
+
     fn text(&self) -> String {
+        let what = match self.kind() {
+            Kind::Failure => "could not be delivered to everybody. It will not be tried again for:",
+            Kind::Delay => {
+                "is still on its way. You need not send it again: it will be tried until it is given up, and you are told then. It waits for:"
+            }
+            Kind::Success => "has arrived, as you asked to be told:",
+        };
+        let arrived = date(self.arrived);
         let mut text = format!(
-            "This is the mail system at {}.\n\nYour message {} of {}\ncould not be delivered to everybody. It will not \
-             be tried again for:\n\n",
-            self.host,
-            self.about,
-            date(self.arrived)
+            "This is the mail system at {}.\n\nYour message {} of {arrived}\n{what}\n\n",
+            self.host, self.about
         );
         for recipient in self.recipients.iter().take(NAMED_MAX) {
             recipient.told(&mut text);

@@ -169,6 +169,10 @@ fn carry(appender: &mut Appender, key: MessageKey) -> Result<Carried, AppendErro
             attempts: s.attempts,
             due: s.due,
             last_reply: s.last_reply.as_deref().cloned(),
+            warned: s.warned,
+            doubtful: s.doubtful,
+            crashes: s.crashes,
+            redirect: s.redirect.clone(),
         })
         .collect();
     let message = MessageRecord { content, settles: None, ..record };

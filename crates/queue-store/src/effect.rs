@@ -5,7 +5,7 @@
 //! it blindly. So a record about recipients is reduced to those it still moves, before it is written.
 
 use queue_format::books::{Books, Message};
-use queue_format::record::{MessageKey, RecipientState, Record, Verb};
+use queue_format::record::{MessageKey, RecipientState, Record, Told, Verb};
 
 /// The message whose recipients `record` moves, and whether records about it in one batch must be seen one by one.
 pub(crate) fn moves(record: &Record) -> Option<(MessageKey, bool)> {
@@ -50,8 +50,14 @@ pub(crate) fn reduce(books: &Books, record: &mut Record) -> bool {
         Record::Message(record) => {
             if let Some(settles) = &mut record.settles {
                 let message = books.message(settles.message);
-                let owed = |s| matches!(s, RecipientState::Owed(_));
-                settles.recipients.retain(|(index, _)| state(message.as_ref(), *index).is_some_and(owed));
+                settles.recipients.retain(|(index, told)| {
+                    let state = state(message.as_ref(), *index);
+                    state.is_some_and(|state| match told {
+                        Told::Failed(_) => matches!(state, RecipientState::Owed(_)),
+                        Told::Delivered => state == RecipientState::OwedSuccess,
+                        Told::Late => !state.is_final(),
+                    })
+                });
             }
             true
         }
@@ -75,6 +81,8 @@ fn applies(verb: Verb, state: RecipientState) -> bool {
     match verb {
         Verb::Hold | Verb::Retry => state == RecipientState::Queued,
         Verb::Release => state == RecipientState::Held,
-        Verb::Delete => !state.is_final(),
+        Verb::Redirect => matches!(state, RecipientState::Queued | RecipientState::Held),
+        // What was delivered cannot be deleted; only its sender does not know yet.
+        Verb::Delete => !state.is_final() && state != RecipientState::OwedSuccess,
     }
 }

@@ -15,8 +15,8 @@ use mail_model::{
     ReversePath, Role, WallTime,
 };
 use queue_format::record::{
-    Content, Failure, MessageKey, MessageRecord, OperateRecord, OutcomeGroup, OutcomeRecord, Settles, Verb,
-    Verdict, encode_envelope,
+    Content, Failure, MessageKey, MessageRecord, OperateRecord, OutcomeGroup, OutcomeRecord, Settles, Told,
+    Verb, Verdict, encode_envelope,
 };
 use queue_store::inspect::{self, Depth};
 use queue_store::{AppendError, OpenError, Queue, QueueOptions, Refusal};
@@ -255,7 +255,7 @@ async fn a_bounce_settles_what_it_reports_in_one_write() {
     queue.settle(outcome(failed, None, verdict)).await.unwrap();
     assert_eq!(queue.books(|b| b.owed().count()), Some(1));
     let key = queue.next_key();
-    let settles = Settles { message: failed, recipients: vec![(0, Failure::Bounced)] };
+    let settles = Settles { message: failed, recipients: vec![(0, Told::Failed(Failure::Bounced))] };
     let bounce = MessageRecord { settles: Some(settles), ..message(key, 1, 6, Content::Inline) };
     queue.accept(bounce, Bytes::from_static(b"bounce")).await.unwrap();
     let balance = queue.books(queue_format::books::Books::balance).unwrap();
@@ -352,6 +352,7 @@ async fn a_message_deleted_while_it_is_delivered_is_counted_once() {
         recipients: vec![0],
         at: WallTime(2),
         by: "operator".into(),
+        to: None,
     };
     queue.operate(operate.clone()).await.unwrap();
     queue.settle(outcome(key, Some(number), Verdict::Delivered)).await.unwrap();

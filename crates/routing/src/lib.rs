@@ -2,10 +2,12 @@
 
 mod credentials;
 mod drill;
+mod in_doubt;
 mod lines;
 pub mod mx;
 mod next_hop;
 mod pattern;
+mod rate;
 pub mod recipient;
 mod relay;
 pub mod sts;
@@ -16,9 +18,11 @@ mod tls;
 
 pub use credentials::{Credentials, Secret};
 pub use drill::{DrillAddress, DrillKey, drill_address, is_drill};
+pub use in_doubt::{InDoubt, InDoubtError};
 pub use lines::LineFault;
 pub use next_hop::{Host, HostPort, NextHop, NextHopError, Protocol};
 pub use pattern::{Expression, Pattern, PatternError};
+pub use rate::{Rate, RateError};
 pub use relay::{DomainPattern, DomainPatternError, RelayPolicy, RelayVerdict};
 pub use table::{Route, Routes};
 pub use tables::{Slot, Tables};

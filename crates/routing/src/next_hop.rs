@@ -12,6 +12,8 @@ use std::str::FromStr;
 use mail_model::{Domain, Mailbox};
 
 use crate::credentials::Credentials;
+use crate::in_doubt::InDoubt;
+use crate::rate::Rate;
 use crate::tls::TlsPolicy;
 
 /// SMTP's port, when none is written. RFC 5321 4.5.4.2.
@@ -195,9 +197,23 @@ pub struct NextHop {
     hosts: Vec<HostPort>,
     tls: TlsPolicy,
     credentials: Option<Credentials>,
+    in_doubt: InDoubt,
+    rate: Option<Rate>,
 }
 
 impl NextHop {
+    fn new(protocol: Protocol, exchanger: Exchanger, hosts: Vec<HostPort>) -> Self {
+        Self {
+            protocol,
+            exchanger,
+            hosts,
+            tls: TlsPolicy::default(),
+            credentials: None,
+            in_doubt: InDoubt::default(),
+            rate: None,
+        }
+    }
+
     /// The hosts in the order they are tried; none if they are looked up.
     #[must_use]
     pub fn hosts(&self) -> &[HostPort] {
@@ -248,7 +264,11 @@ impl NextHop {
     pub fn is_toward(&self, recipient: &Mailbox, other: &Self) -> bool {
         match (&self.exchanger, &other.exchanger) {
             (Exchanger::OfRecipient, Exchanger::Of(domain)) => {
-                self.tls == other.tls && recipient.domain() == Some(domain)
+                self.tls == other.tls
+                    && self.credentials == other.credentials
+                    && self.in_doubt == other.in_doubt
+                    && self.rate == other.rate
+                    && recipient.domain() == Some(domain)
             }
             (Exchanger::OfRecipient, Exchanger::Static | Exchanger::OfRecipient) => false,
             (Exchanger::Static | Exchanger::Of(_), _) => self == other,
@@ -278,6 +298,30 @@ impl NextHop {
     pub fn with_credentials(self, credentials: Option<Credentials>) -> Self {
         Self { credentials, ..self }
     }
+
+    /// What is done with mail of which nobody knows whether they took it; not part of the written form.
+    #[must_use]
+    pub fn in_doubt(&self) -> InDoubt {
+        self.in_doubt
+    }
+
+    /// How many messages each of its destinations gets in what time; not part of the written form.
+    #[must_use]
+    pub fn rate(&self) -> Option<Rate> {
+        self.rate
+    }
+
+    /// The same hosts at another rate.
+    #[must_use]
+    pub fn with_rate(self, rate: Option<Rate>) -> Self {
+        Self { rate, ..self }
+    }
+
+    /// The same hosts under another policy.
+    #[must_use]
+    pub fn with_in_doubt(self, in_doubt: InDoubt) -> Self {
+        Self { in_doubt, ..self }
+    }
 }
 
 impl fmt::Display for NextHop {
@@ -305,22 +349,10 @@ impl FromStr for NextHop {
 
     fn from_str(text: &str) -> Result<Self, NextHopError> {
         if text.trim().eq_ignore_ascii_case(MX) {
-            return Ok(Self {
-                protocol: Protocol::Smtp,
-                exchanger: Exchanger::OfRecipient,
-                hosts: Vec::new(),
-                tls: TlsPolicy::default(),
-                credentials: None,
-            });
+            return Ok(Self::new(Protocol::Smtp, Exchanger::OfRecipient, Vec::new()));
         }
         if let Some(host) = lmtp(text.trim())? {
-            return Ok(Self {
-                protocol: Protocol::Lmtp,
-                exchanger: Exchanger::Static,
-                hosts: vec![host],
-                tls: TlsPolicy::default(),
-                credentials: None,
-            });
+            return Ok(Self::new(Protocol::Lmtp, Exchanger::Static, vec![host]));
         }
         let mut hosts: Vec<HostPort> = Vec::new();
         for part in text.split(',') {
@@ -333,13 +365,7 @@ impl FromStr for NextHop {
             }
             hosts.push(host);
         }
-        Ok(Self {
-            protocol: Protocol::Smtp,
-            exchanger: Exchanger::Static,
-            hosts,
-            tls: TlsPolicy::default(),
-            credentials: None,
-        })
+        Ok(Self::new(Protocol::Smtp, Exchanger::Static, hosts))
     }
 }
 

@@ -20,7 +20,9 @@ pub enum DomainPattern {
 }
 
 impl DomainPattern {
-    fn matches(&self, domain: &Domain) -> bool {
+    /// True for a domain that it names.
+    #[must_use]
+    pub fn matches(&self, domain: &Domain) -> bool {
         match self {
             Self::Exact(exact) => exact == domain,
             Self::Subdomains(parent) => is_below(domain, parent),

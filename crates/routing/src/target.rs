@@ -13,7 +13,9 @@ use std::str::FromStr;
 use mail_model::{EnhancedStatus, Reply};
 
 use crate::credentials::Credentials;
+use crate::in_doubt::InDoubt;
 use crate::next_hop::{NextHop, NextHopError};
+use crate::rate::Rate;
 use crate::tls::TlsPolicy;
 
 /// What a refusal begins with in writing.
@@ -102,6 +104,24 @@ impl Target {
 }
 
 impl Target {
+    /// The same under another policy for what is in doubt.
+    #[must_use]
+    pub fn with_in_doubt(self, in_doubt: InDoubt) -> Self {
+        match self {
+            Self::Hop(hop) => Self::Hop(hop.with_in_doubt(in_doubt)),
+            other @ (Self::Discard | Self::Hold | Self::Error(_)) => other,
+        }
+    }
+
+    /// The same at another rate.
+    #[must_use]
+    pub fn with_rate(self, rate: Option<Rate>) -> Self {
+        match self {
+            Self::Hop(hop) => Self::Hop(hop.with_rate(rate)),
+            other @ (Self::Discard | Self::Hold | Self::Error(_)) => other,
+        }
+    }
+
     /// The same with these credentials.
     #[must_use]
     pub fn with_credentials(self, credentials: Option<Credentials>) -> Self {

@@ -11,6 +11,7 @@ mod limits;
 mod queue;
 mod retry;
 mod waiting;
+mod window;
 
 pub use limits::ConcurrencyLimits;
 pub use queue::{Line, Outcome, Queue, Task};

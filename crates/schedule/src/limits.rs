@@ -7,10 +7,12 @@ pub struct ConcurrencyLimits {
     pub per_destination: usize,
     /// In all. Default 500.
     pub total: usize,
+    /// Toward a destination of which nothing is known yet; it grows from there. Default 5.
+    pub initial: usize,
 }
 
 impl Default for ConcurrencyLimits {
     fn default() -> Self {
-        Self { per_destination: 20, total: 500 }
+        Self { per_destination: 20, total: 500, initial: 5 }
     }
 }

@@ -5,8 +5,7 @@
 //! | Up          | what is due, up to its window                      | Down when an attempt cannot reach it and no other runs |
 //! | Down        | after a pause one item, the probe; what is expired | Up when anything reaches it; paused longer by the probe |
 //!
-//! A destination that turns away some of several attempts takes only so many: its window shrinks to what still runs, and
-//! grows again slowly.
+//! How wide a window is, and how fast attempts may follow each other, is in `window`.
 //!
 //! Items of one destination leave in the order they are due, the smaller first, destinations take turns. An item is at one destination
 //! once: it waits or it runs. No operation costs more than the logarithm of what waits, so a dead destination with half a
@@ -14,16 +13,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
+use std::time::Duration;
 
 use mail_model::Moment;
 
 use crate::limits::ConcurrencyLimits;
 use crate::retry::RetryPolicy;
 use crate::waiting::{Entry, Waiting};
-
-/// A window that shrank grows by one after so many attempts that reached the destination: each step too far puts an item
-/// off.
-const REACHED_PER_STEP: u32 = 50;
+use crate::window::{Pace, Window};
 
 /// Something to do now. It runs until [`Queue::finished`] is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,33 +83,37 @@ struct Destination<K> {
     /// Of the window. Items that are given up need no place in it.
     running: usize,
     reach: Reach<K>,
-    /// How much of the window is used, if not all, and how many attempts reached the destination since that was set.
-    narrowed: Option<(usize, u32)>,
+    window: Window,
+    /// How fast attempts may follow each other, if that is bounded.
+    pace: Option<Pace>,
     place: Place,
 }
 
 impl<K: Copy + Ord + Hash> Destination<K> {
-    fn new() -> Self {
+    fn new(initial: usize) -> Self {
         Self {
             waiting: Waiting::new(),
             handed_out: BTreeMap::new(),
             running: 0,
             reach: Reach::Up,
-            narrowed: None,
+            window: Window::opening(initial),
+            pace: None,
             place: Place::Nowhere,
         }
     }
 
-    /// How many attempts may run, of `window` allowed.
-    fn width(&self, window: usize) -> usize {
-        self.narrowed.map_or(window, |(narrowed, _)| narrowed.min(window))
+    /// No attempt before this.
+    fn paced(&self) -> Moment {
+        self.pace.map_or(Moment(0), |pace| pace.next())
     }
 
     /// When it next has something to hand out; `None` if nothing but the end of a task can change that.
     fn wake(&self, window: usize) -> Option<Moment> {
-        let due = self.waiting.first_due().map(|entry| entry.due);
+        let due = self.waiting.first_due().map(|entry| entry.due.max(self.paced()));
         match &self.reach {
-            Reach::Up if self.running >= self.width(window) => None,
+            // With nothing left it is forgotten once nothing need be remembered of it.
+            Reach::Up if self.is_empty() => Some(self.paced()),
+            Reach::Up if self.running >= self.window.width(window) => None,
             Reach::Up => due,
             Reach::Down { until, probe, .. } => {
                 let expiry = self.waiting.first_expiring().map(|entry| entry.expires);
@@ -137,10 +138,10 @@ impl<K: Copy + Ord + Hash> Destination<K> {
             return self.run(first.item, true);
         }
         let Entry { item, due, .. } = self.waiting.first_due()?;
-        if due > now {
+        if due.max(self.paced()) > now {
             return None;
         }
-        let full = self.running >= self.width(window);
+        let full = self.running >= self.window.width(window);
         match &mut self.reach {
             Reach::Up if full => return None,
             Reach::Up => {}
@@ -150,6 +151,9 @@ impl<K: Copy + Ord + Hash> Destination<K> {
                 }
                 *probe = Some(item);
             }
+        }
+        if let Some(pace) = &mut self.pace {
+            pace.begun(now);
         }
         self.run(item, false)
     }
@@ -163,14 +167,14 @@ impl<K: Copy + Ord + Hash> Destination<K> {
         Some((item, expired))
     }
 
-    fn learn(&mut self, item: K, outcome: Outcome, now: Moment, pause: &RetryPolicy) {
+    fn learn(&mut self, item: K, outcome: Outcome, now: Moment, rules: (&RetryPolicy, ConcurrencyLimits)) {
+        let (pause, limits) = rules;
         let probed = matches!(&self.reach, Reach::Down { probe: Some(probe), .. } if *probe == item);
         let failed = match (&self.reach, outcome) {
-            (_, Outcome::Reached) => return self.reached(),
+            (_, Outcome::Reached) => return self.reached(limits),
             (Reach::Up, Outcome::Unreachable(random)) if self.running == 0 => Some((1, random)),
             (Reach::Up, Outcome::Unreachable(_)) => {
-                let narrowed = self.narrowed.map_or(self.running, |(before, _)| before.min(self.running));
-                self.narrowed = Some((narrowed, 0));
+                self.window.turned_away(self.running);
                 None
             }
             (Reach::Down { failures, .. }, Outcome::Unreachable(random)) if probed => {
@@ -185,14 +189,11 @@ impl<K: Copy + Ord + Hash> Destination<K> {
         }
     }
 
-    fn reached(&mut self) {
-        self.narrowed = match (&self.reach, self.narrowed) {
-            (Reach::Down { .. }, _) | (Reach::Up, None) => None,
-            (Reach::Up, Some((narrowed, count))) if count + 1 < REACHED_PER_STEP => {
-                Some((narrowed, count + 1))
-            }
-            (Reach::Up, Some((narrowed, _))) => Some((narrowed + 1, 0)),
-        };
+    fn reached(&mut self, limits: ConcurrencyLimits) {
+        match &self.reach {
+            Reach::Up => self.window.reached(limits.per_destination.max(1)),
+            Reach::Down { .. } => self.window = Window::opening(limits.initial),
+        }
         self.reach = Reach::Up;
     }
 }
@@ -243,7 +244,7 @@ impl<D: Clone + Ord, K: Copy + Ord + Hash> Queue<D, K> {
     /// it comes again after its end. After `expires` it is given up if the destination cannot be reached.
     pub fn add(&mut self, destination: &D, item: K, due: Moment, expires: Moment) {
         if !self.destinations.contains_key(destination) {
-            self.destinations.insert(destination.clone(), Destination::new());
+            self.destinations.insert(destination.clone(), Destination::new(self.limits.initial));
         }
         let Some(place) = self.destinations.get_mut(destination) else { return };
         if let Some(running) = place.handed_out.get_mut(&item) {
@@ -260,6 +261,14 @@ impl<D: Clone + Ord, K: Copy + Ord + Hash> Queue<D, K> {
         }
         place.waiting.insert(item, due, expires);
         self.arrange(destination);
+    }
+
+    /// Lets attempts toward `destination`, which is known or becomes so by the next [`Self::add`], follow each other at least
+    /// `interval` apart.
+    pub fn set_pace(&mut self, destination: &D, interval: Duration) {
+        let initial = self.limits.initial;
+        let place = self.destinations.entry(destination.clone()).or_insert_with(|| Destination::new(initial));
+        place.pace.get_or_insert_with(|| Pace::new(interval)).set(interval);
     }
 
     /// Ends the pause of a destination that could not be reached: what is due there is tried as soon as no probe runs.
@@ -304,7 +313,7 @@ impl<D: Clone + Ord, K: Copy + Ord + Hash> Queue<D, K> {
         let Some(Running { expired, again }) = place.handed_out.remove(&item) else { return };
         self.running = self.running.saturating_sub(1);
         place.running = place.running.saturating_sub(usize::from(!expired));
-        place.learn(item, outcome, now, &self.pause);
+        place.learn(item, outcome, now, (&self.pause, self.limits));
         if let Some((due, expires)) = again {
             place.waiting.insert(item, due, expires);
             self.waiting += 1;
@@ -378,8 +387,9 @@ impl<D: Clone + Ord, K: Copy + Ord + Hash> Queue<D, K> {
         let Some(place) = self.destinations.get_mut(destination) else { return };
         let before = place.place;
         let over = match (&place.reach, now) {
-            (Reach::Up, _) => true,
-            (Reach::Down { until, .. }, Some(now)) => *until <= now,
+            (Reach::Up, Some(now)) => place.paced() <= now,
+            (Reach::Up, None) => place.pace.is_none(),
+            (Reach::Down { until, .. }, Some(now)) => (*until).max(place.paced()) <= now,
             (Reach::Down { .. }, None) => false,
         };
         let forgotten = over && place.is_empty();

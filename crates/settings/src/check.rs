@@ -6,6 +6,7 @@ mod authentication;
 mod checks;
 mod clients;
 mod cluster;
+mod delivery;
 mod dns;
 mod filters;
 mod name;
@@ -62,6 +63,8 @@ pub(crate) fn settings<'a>(
     let filters = filters::filters(read, &top.key("filters"), &listeners);
     let dkim = authentication::keys(read, &top.key("dkim"));
     let hostname = node.as_ref().map(|node| node.hostname.clone());
+    let delivery = delivery::delivery(read, &top.key("delivery"));
+    let bounces = delivery::bounces(read, top, hostname.as_ref());
     let mut limits = limits(read, &top.key("limits"), hostname);
     if let (Some(limits), Some(cluster)) = (&mut limits, &cluster) {
         clients::exempt(read, &top.key("limits"), cluster, &relay, limits);
@@ -92,6 +95,8 @@ pub(crate) fn settings<'a>(
         dkim,
         limits: limits?,
         retry,
+        delivery,
+        bounces: bounces?,
         alerts,
         log,
         launcher,
@@ -282,6 +287,8 @@ fn routes<'a>(read: &mut Reader<'a>, at: &At<'a>, trust_ad: bool) -> Routes {
         let tls =
             if let Some(target) = &target { fitting_tls(read, &item, target, tls, trust_ad) } else { tls };
         let credentials = route_auth::credentials(read, &item, target.as_ref());
+        let in_doubt = delivery::in_doubt(read, &item, target.as_ref());
+        let rate = delivery::rate(read, &item, target.as_ref());
         let (Some(pattern), Some(target)) = (pattern, target) else { continue };
         if routes.iter().any(|route| route.pattern == pattern) {
             read.fault(
@@ -289,7 +296,14 @@ fn routes<'a>(read: &mut Reader<'a>, at: &At<'a>, trust_ad: bool) -> Routes {
                 format!("an earlier route is for '{pattern}' too and always wins; remove one"),
             );
         }
-        routes.push(Route { pattern, target: target.with_tls(tls).with_credentials(credentials) });
+        routes.push(Route {
+            pattern,
+            target: target
+                .with_tls(tls)
+                .with_credentials(credentials)
+                .with_in_doubt(in_doubt)
+                .with_rate(rate),
+        });
     }
     Routes::new(routes)
 }
@@ -369,6 +383,8 @@ fn limits<'a>(read: &mut Reader<'a>, at: &At<'a>, hostname: Option<Domain>) -> O
         ("concurrency", concurrency.total),
         ("concurrency_per_destination", concurrency.per_destination),
     );
+    let initial = read.number(&at.key("concurrency_initial"), 1..=1_000_000);
+    let initial = initial.and_then(|n| usize::try_from(n).ok()).unwrap_or(concurrency.initial);
     let handshakes = Duration::from_millis(100)..=Duration::from_mins(5);
     let tls_handshake =
         read.duration(&at.key("tls_handshake"), handshakes).unwrap_or(Duration::from_secs(30));
@@ -386,7 +402,7 @@ fn limits<'a>(read: &mut Reader<'a>, at: &At<'a>, hostname: Option<Domain>) -> O
         hops,
         shape: clients::shape(read, at),
         send: SendTimeouts::default(),
-        concurrency: ConcurrencyLimits { per_destination, total },
+        concurrency: ConcurrencyLimits { per_destination, total, initial },
     })
 }
 

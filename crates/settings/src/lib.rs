@@ -28,8 +28,9 @@ pub use fault::Fault;
 pub use filter::{FilterAddress, FilterClients, FilterKind, FilterSettings, OnError};
 
 pub use model::{
-    AlertMailSettings, AlertSettings, AuthSettings, Authentication, ClusterSettings, DkimKey, DnsSettings,
-    Launcher, LimitSettings, ListenerKind, ListenerSettings, LogFormat, LogLevel, LogSettings, NodeSettings,
+    AlertMailSettings, AlertSettings, AuthSettings, Authentication, BounceSettings, CacheSettings,
+    ClusterSettings, DeliverySettings, DkimKey, DnsSettings, DoubleBounce, EightBit, Launcher, LimitSettings,
+    ListenerKind, ListenerSettings, LogFormat, LogLevel, LogSettings, NodeSettings, OwnerSettings,
     PeerSettings, QueueSettings, Settings, Storage, TableFiles, TlsFiles, TlsMode, WebhookSettings,
 };
 pub use source::{Environment, Source};

@@ -1,5 +1,7 @@
 //! What the programs get: everything checked, paths made absolute against the file they stand in, defaults filled in.
 
+mod delivery;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -17,6 +19,9 @@ use smtp::limits::SendTimeouts;
 use smtp::sasl::Mechanism;
 use smtp::session::SessionConfig;
 
+pub use self::delivery::{
+    BounceSettings, CacheSettings, DeliverySettings, DoubleBounce, EightBit, OwnerSettings,
+};
 use crate::checks::CheckSettings;
 use crate::filter::FilterSettings;
 
@@ -59,6 +64,10 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// When a deferred recipient is tried again, and for how long.
     pub retry: RetryPolicy,
+    /// How mail goes out.
+    pub delivery: DeliverySettings,
+    /// What senders are told.
+    pub bounces: BounceSettings,
     /// Who is told when something is wrong.
     pub alerts: AlertSettings,
     /// What the log says, and how.

@@ -35,6 +35,8 @@ pub struct MailParameters {
     pub body: Option<BodyType>,
     /// SMTPUTF8. RFC 6531.
     pub smtputf8: bool,
+    /// REQUIRETLS. RFC 8689.
+    pub require_tls: bool,
     /// RET=. RFC 3461 4.3.
     pub ret: Option<DsnReturn>,
     /// ENVID=, decoded, at most 100 octets. RFC 3461 4.4.
@@ -62,6 +64,8 @@ impl MailParameters {
                 "BODY" => found.body = Some(body(value)?),
                 "SMTPUTF8" if value.is_none() => found.smtputf8 = true,
                 "SMTPUTF8" => return Err(ParameterError::Value("SMTPUTF8")),
+                "REQUIRETLS" if value.is_none() => found.require_tls = true,
+                "REQUIRETLS" => return Err(ParameterError::Value("REQUIRETLS")),
                 "RET" => found.ret = Some(ret(value).ok_or(ParameterError::Value("RET"))?),
                 "AUTH" => found.submitter = Some(submitter(value).ok_or(ParameterError::Value("AUTH"))?),
                 "ENVID" => found.envid = Some(envid(value).ok_or(ParameterError::Value("ENVID"))?),

@@ -31,7 +31,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use mail_model::{EnhancedStatus, Envelope, RecipientIndex, Reply, ReplyClass, ReversePath};
+use mail_model::{BodyType, EnhancedStatus, Envelope, RecipientIndex, Reply, ReplyClass, ReversePath};
 
 pub use self::event::{Action, Completion, ConnectionState, Event, PeerExtensions, RecipientResult};
 
@@ -160,6 +160,19 @@ impl Transaction {
             // RFC 6531 3.2: such a message is returned, not altered.
             let reply =
                 Reply::local(550, EnhancedStatus::new(5, 6, 7), "the next host does not offer SMTPUTF8");
+            return self.decide_open(&reply, RecipientResult::Failed);
+        }
+        if envelope.body == BodyType::EightBitMime && !self.peer.eight_bit_mime && !self.peer.takes_eight_bit
+        {
+            // RFC 6152 3: it is converted, or returned. RFC 3463 3.7: conversion required but not supported.
+            let text = "the message has 8-bit content, and the next host does not offer 8BITMIME";
+            let reply = Reply::local(554, EnhancedStatus::new(5, 6, 3), text);
+            return self.decide_open(&reply, RecipientResult::Failed);
+        }
+        if envelope.require_tls && !self.peer.require_tls {
+            // RFC 8689 4.2.1.
+            let text = "the message asks for TLS all the way, and the next host does not offer REQUIRETLS under TLS that was verified";
+            let reply = Reply::local(550, EnhancedStatus::new(5, 7, 30), text);
             return self.decide_open(&reply, RecipientResult::Failed);
         }
         if self.peer.size.is_some_and(|limit| limit > 0 && limit < self.body_octets) {

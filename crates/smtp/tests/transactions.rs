@@ -34,6 +34,8 @@ fn offers(text: &str) -> PeerExtensions {
             ("smtputf8", _) => peer.smtputf8 = true,
             ("chunking", _) => peer.chunking = true,
             ("dsn", _) => peer.dsn = true,
+            ("requiretls", _) => peer.require_tls = true,
+            ("takes-8bit", _) => peer.takes_eight_bit = true,
             ("lmtp", _) => peer.lmtp = true,
             other => panic!("no extension {other:?}"),
         }
@@ -46,6 +48,7 @@ fn wants(envelope: &mut Envelope, text: &str) {
         match word {
             "8bit" => envelope.body = BodyType::EightBitMime,
             "smtputf8" => envelope.smtputf8 = true,
+            "requiretls" => envelope.require_tls = true,
             "dsn" => {
                 envelope.ret = Some(DsnReturn::Headers);
                 envelope.envid = Some("id=1 +x".into());

@@ -77,7 +77,7 @@ impl State {
         match state {
             RecipientState::Queued => self == Self::Queued,
             RecipientState::Held => self == Self::Held,
-            RecipientState::Owed(_) => self == Self::Owed,
+            RecipientState::Owed(_) | RecipientState::OwedSuccess => self == Self::Owed,
             RecipientState::Delivered | RecipientState::Failed(_) | RecipientState::Deleted => false,
         }
     }

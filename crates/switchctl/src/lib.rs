@@ -11,7 +11,9 @@
 //! | `fscheck`, `lights` | whether a queue can live in a directory; what was looked at, with a light for each |
 //! | `queue`, `ledger` | what the disk says, read without touching it |
 //! | `filter` | which messages are meant |
+//! | `text` | messages as files and programs hold them |
 //! | `trace` | the story of one message |
+//! | `suspend` | domains to which nothing is sent for some time |
 //! | `operate` | verbs on messages: planned from the disk, carried out by the owner of the queue |
 //! | `sendmail` | this program under the names `sendmail` and `mailq` |
 //! | `cluster`, `config`, `route` | key, members, configuration, routes |
@@ -48,6 +50,8 @@ mod report;
 mod route;
 pub mod sendmail;
 mod status;
+mod suspend;
+mod text;
 mod trace;
 mod user;
 

@@ -1,4 +1,4 @@
-//! Operators' verbs on messages: hold, release, retry, bounce, delete.
+//! Operators' verbs on messages: hold, release, retry, redirect, bounce, delete.
 //!
 //! A plan is read from the disk and shown, then confirmed, then carried out by the owner of each queue, on whatever node that
 //! is. It does not matter if the plan is old by then: the owner moves what is still there to move.
@@ -14,21 +14,42 @@ use std::time::Duration;
 use control::Program;
 use control::switch::{Answer, OPERATE_MESSAGES_MAX, Operated, Request, Verb};
 use mail_model::MessageId;
+use routing::NextHop;
 use serde_json::json;
 
 pub(crate) use self::choice::Choice;
 use self::plan::Plan;
+pub(crate) use self::plan::owner;
 use crate::command::{Context, Failure, Outcome, misfit};
 use crate::exit::Exit;
 use crate::output::Listing;
 
 /// How long a switch may take for one request.
-const OPERATE_WITHIN: Duration = Duration::from_mins(1);
+pub(crate) const OPERATE_WITHIN: Duration = Duration::from_mins(1);
 /// The longest reason: with who ordered it, it must fit into the request.
 const REASON_BYTES_MAX: usize = 500;
 
+/// What is ordered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order<'a> {
+    pub(crate) verb: Verb,
+    /// For a redirection: to where; `None` for the route's own next hop.
+    pub(crate) to: Option<&'a str>,
+}
+
 /// Plans, confirms, carries out.
 pub(crate) fn run(context: &Context, verb: Verb, choice: &Choice, reason: &str) -> Outcome {
+    order(context, Order { verb, to: None }, choice, reason)
+}
+
+/// Sends messages elsewhere.
+pub(crate) fn redirect(context: &Context, to: Option<&NextHop>, choice: &Choice, reason: &str) -> Outcome {
+    let to = to.map(ToString::to_string);
+    order(context, Order { verb: Verb::Redirect, to: to.as_deref() }, choice, reason)
+}
+
+fn order(context: &Context, order: Order<'_>, choice: &Choice, reason: &str) -> Outcome {
+    let verb = order.verb;
     let plan = Plan::make(context, verb, choice)?;
     for id in &plan.absent {
         complain(format_args!(
@@ -57,7 +78,7 @@ pub(crate) fn run(context: &Context, verb: Verb, choice: &Choice, reason: &str) 
     for (queue, (node, ids)) in &plan.messages {
         let program = Program::Switch(queue.clone());
         let (done, fault) =
-            carry_out(|request| context.ask(node, &program, request, OPERATE_WITHIN), verb, ids, &by);
+            carry_out(|request| context.ask(node, &program, request, OPERATE_WITHIN), order, ids, &by);
         gone |= done.absent > 0;
         let asked = ids.len() as u64;
         let unchanged = asked.saturating_sub(done.messages).saturating_sub(done.absent);
@@ -93,13 +114,15 @@ fn ending(plan: &Plan, exit: Exit, gone: bool) -> Exit {
 /// Asks the owner of a queue, in as many requests as it takes. What was done, and why it ended early if it did.
 fn carry_out(
     ask: impl Fn(Request) -> Result<Answer, Failure>,
-    verb: Verb,
+    order: Order<'_>,
     ids: &[MessageId],
     by: &str,
 ) -> (Operated, Option<String>) {
     let mut done = Operated::default();
     for batch in ids.chunks(OPERATE_MESSAGES_MAX) {
-        let request = Request::Operate { verb, messages: batch.to_vec(), reason: by.to_owned() };
+        let to = order.to.map(str::to_owned);
+        let request =
+            Request::Operate { verb: order.verb, messages: batch.to_vec(), reason: by.to_owned(), to };
         match ask(request) {
             Ok(Answer::Operated(more)) => {
                 done.messages += more.messages;
@@ -133,7 +156,7 @@ fn confirm(verb: Verb, plan: &Plan) -> Result<(), Failure> {
 }
 
 /// Who orders it, and why, for the audit.
-fn by(context: &Context, reason: &str) -> String {
+pub(crate) fn by(context: &Context, reason: &str) -> String {
     format!("{}: {reason}", context.operator())
 }
 

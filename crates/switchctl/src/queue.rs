@@ -1,10 +1,12 @@
 //! The queues, read from disk with the code that recovery uses. Nothing is touched; an owner at work may be one commit
 //! ahead.
 
+mod adopt;
 mod check;
 mod export;
 mod import;
 mod listing;
+mod postfix;
 mod postqueue;
 mod reading;
 mod summary;
@@ -13,10 +15,12 @@ mod words;
 use queue_store::inspect;
 use serde_json::json;
 
+pub(crate) use self::adopt::adopt;
 pub(crate) use self::check::{fsck_all, fsck_dir};
 pub(crate) use self::export::export;
 pub(crate) use self::import::import;
 pub(crate) use self::listing::{cat, list, show};
+pub(crate) use self::postfix::import_postfix;
 pub(crate) use self::postqueue::{mailq, postqueue_json};
 pub(crate) use self::summary::{By, summary};
 pub(crate) use self::words::{envelope, state_word, uniform, waiting};

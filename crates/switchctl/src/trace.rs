@@ -86,7 +86,7 @@ fn story(id: &MessageId, key: MessageKey, found: &History) -> Vec<Line> {
                 let settled = bounce.settles.as_ref().map(|settles| &settles.recipients);
                 let about: Vec<_> = settled.into_iter().flatten().map(|(index, _)| *index).collect();
                 let text = format!("{told} tells the sender about {}", who(&about));
-                lines.push(line(Some(bounce.received), "bounce", text));
+                lines.push(line(Some(bounce.received), "notification", text));
             }
             Record::Carry(carry) if recipients.is_empty() => {
                 // Its first record is gone with its segment.
@@ -105,7 +105,8 @@ fn story(id: &MessageId, key: MessageKey, found: &History) -> Vec<Line> {
                 }
             }
             Record::Operate(operate) => {
-                let text = format!("{} by {}", who(&operate.recipients), operate.by);
+                let to = operate.to.as_deref().map(|to| format!(" to {to}")).unwrap_or_default();
+                let text = format!("{}{to} by {}", who(&operate.recipients), operate.by);
                 lines.push(line(Some(operate.at), verb(operate.verb), text));
             }
             Record::Replied(_) => lines.push(line(None, "replied", "the client has its 250".to_owned())),
@@ -136,7 +137,7 @@ fn accepted(message: &MessageRecord, recipients: &[String]) -> String {
 fn verdict(group: &OutcomeGroup) -> (&'static str, String) {
     let said = group.reply.as_ref().map(|reply| format!(": {reply}")).unwrap_or_default();
     match group.verdict {
-        Verdict::Delivered => ("delivered", said),
+        Verdict::Delivered | Verdict::DeliveredOwed => ("delivered", said),
         Verdict::Deferred { .. } => ("deferred", said),
         Verdict::InDoubt { .. } | Verdict::InDoubtHeld => ("in doubt", said),
         Verdict::Failed { how: How::Bounced, .. } => ("failed", said),
@@ -150,5 +151,6 @@ fn verb(verb: Verb) -> &'static str {
         Verb::Release => "release",
         Verb::Retry => "retry",
         Verb::Delete => "delete",
+        Verb::Redirect => "redirect",
     }
 }

@@ -36,6 +36,8 @@ mod fscheck;
 mod manual;
 #[path = "cli/operate.rs"]
 mod operate;
+#[path = "cli/postfix.rs"]
+mod postfix;
 #[path = "cli/sendmail.rs"]
 mod sendmail;
 #[path = "cli/transfer.rs"]

@@ -16,6 +16,14 @@ pub struct Standing {
     pub due: WallTime,
     /// The last thing that was said about it.
     pub last_reply: Option<Box<Reply>>,
+    /// Its sender was told that it is late.
+    pub warned: bool,
+    /// Its last attempt ended in doubt.
+    pub doubtful: bool,
+    /// Attempts, without one that ended in between, that were open when their owner died.
+    pub crashes: u8,
+    /// Where it goes whatever its route says, if an operator said so.
+    pub redirect: Option<Box<str>>,
 }
 
 /// Where a message's content is.

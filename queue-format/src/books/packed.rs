@@ -21,6 +21,15 @@ const TRIED: u8 = 0x10;
 const DUE: u8 = 0x20;
 /// A reply follows.
 const REPLIED: u8 = 0x40;
+/// More is known: flags, crashes, and a redirection if there is one.
+const MORE: u8 = 0x80;
+
+/// Of those flags: its sender was told that it is late.
+const WARNED: u8 = 1;
+/// Its last attempt ended in doubt.
+const DOUBTFUL: u8 = 2;
+/// A redirection follows.
+const REDIRECTED: u8 = 4;
 
 const QUEUED: u8 = 0;
 const HELD: u8 = 1;
@@ -30,6 +39,7 @@ const OWED_BOUNCED: u8 = 4;
 const OWED_EXPIRED: u8 = 5;
 const FAILED_BOUNCED: u8 = 6;
 const FAILED_EXPIRED: u8 = 7;
+const OWED_SUCCESS: u8 = 8;
 
 /// What a body begins with.
 const INLINE: u64 = 0;
@@ -157,11 +167,18 @@ fn put_standing(out: &mut Vec<u8>, standing: &Standing, received: WallTime) {
         RecipientState::Owed(Failure::Expired) => OWED_EXPIRED,
         RecipientState::Failed(Failure::Bounced) => FAILED_BOUNCED,
         RecipientState::Failed(Failure::Expired) => FAILED_EXPIRED,
+        RecipientState::OwedSuccess => OWED_SUCCESS,
     };
     let flag = |on: bool, bit: u8| if on { bit } else { 0 };
     let later = standing.due != received;
-    let flags =
-        flag(standing.attempts > 0, TRIED) | flag(later, DUE) | flag(standing.last_reply.is_some(), REPLIED);
+    let more = flag(standing.warned, WARNED)
+        | flag(standing.doubtful, DOUBTFUL)
+        | flag(standing.redirect.is_some(), REDIRECTED);
+    let has_more = more != 0 || standing.crashes > 0;
+    let flags = flag(standing.attempts > 0, TRIED)
+        | flag(later, DUE)
+        | flag(standing.last_reply.is_some(), REPLIED)
+        | flag(has_more, MORE);
     out.push(state | flags);
     if standing.attempts > 0 {
         put(out, u64::from(standing.attempts));
@@ -177,6 +194,13 @@ fn put_standing(out: &mut Vec<u8>, standing: &Standing, received: WallTime) {
         }
         put(out, reply.text.len() as u64);
         out.extend_from_slice(reply.text.as_bytes());
+    }
+    if has_more {
+        out.extend_from_slice(&[more, standing.crashes]);
+    }
+    if let Some(redirect) = &standing.redirect {
+        put(out, redirect.len() as u64);
+        out.extend_from_slice(redirect.as_bytes());
     }
 }
 
@@ -236,6 +260,7 @@ impl<'a> Bytes<'a> {
             OWED_EXPIRED => RecipientState::Owed(Failure::Expired),
             FAILED_BOUNCED => RecipientState::Failed(Failure::Bounced),
             FAILED_EXPIRED => RecipientState::Failed(Failure::Expired),
+            OWED_SUCCESS => RecipientState::OwedSuccess,
             _ => return None,
         };
         Some((state, *byte))
@@ -256,6 +281,7 @@ impl<'a> Bytes<'a> {
         if flags & REPLIED != 0 {
             self.skip_reply()?;
         }
+        self.more(flags)?;
         Some(Glance { state, due })
     }
 
@@ -281,7 +307,23 @@ impl<'a> Bytes<'a> {
         let (state, flags) = self.state()?;
         let (attempts, due) = (self.attempts(flags)?, self.due(flags, received)?);
         let last_reply = if flags & REPLIED == 0 { None } else { Some(Box::new(self.reply()?)) };
-        Some(Standing { state, attempts, due, last_reply })
+        let (more, crashes, redirect) = self.more(flags)?;
+        let redirect = redirect.map(Into::into);
+        let (warned, doubtful) = (more & WARNED != 0, more & DOUBTFUL != 0);
+        Some(Standing { state, attempts, due, last_reply, warned, doubtful, crashes, redirect })
+    }
+
+    /// Flags, crashes and a redirection.
+    fn more(&mut self, flags: u8) -> Option<(u8, u8, Option<&'a str>)> {
+        if flags & MORE == 0 {
+            return Some((0, 0, None));
+        }
+        let [more, crashes] = self.take(2)?.try_into().ok()?;
+        if more & REDIRECTED == 0 {
+            return Some((more, crashes, None));
+        }
+        let len = usize::try_from(self.number()?).ok()?;
+        Some((more, crashes, Some(std::str::from_utf8(self.take(len)?).ok()?)))
     }
 }
 
@@ -298,6 +340,7 @@ mod tests {
             Just(RecipientState::Held),
             Just(RecipientState::Delivered),
             Just(RecipientState::Deleted),
+            Just(RecipientState::OwedSuccess),
             how().prop_map(RecipientState::Owed),
             how().prop_map(RecipientState::Failed),
         ]
@@ -312,8 +355,14 @@ mod tests {
 
     fn standing() -> impl Strategy<Value = Standing> {
         let due = prop_oneof![Just(77), any::<u64>()].prop_map(WallTime);
-        (state(), any::<u16>(), due, proptest::option::of(reply()))
-            .prop_map(|(state, attempts, due, last_reply)| Standing { state, attempts, due, last_reply })
+        let redirect = proptest::option::of(".{0,20}");
+        let more = (any::<bool>(), any::<bool>(), any::<u8>(), redirect);
+        (state(), any::<u16>(), due, proptest::option::of(reply()), more).prop_map(
+            |(state, attempts, due, last_reply, (warned, doubtful, crashes, redirect))| {
+                let redirect = redirect.map(String::into_boxed_str);
+                Standing { state, attempts, due, last_reply, warned, doubtful, crashes, redirect }
+            },
+        )
     }
 
     fn segment() -> impl Strategy<Value = SegmentId> {
@@ -376,7 +425,16 @@ mod tests {
         let place = Place { segment: SegmentId { epoch: Epoch(12), number: 300 }, offset: 60 << 20 };
         let received = WallTime(1_800_000_000_000);
         let due = received;
-        let fresh = Standing { state: RecipientState::Queued, attempts: 0, due, last_reply: None };
+        let fresh = Standing {
+            state: RecipientState::Queued,
+            attempts: 0,
+            due,
+            last_reply: None,
+            warned: false,
+            doubtful: false,
+            crashes: 0,
+            redirect: None,
+        };
         let message = Message {
             place,
             frame_len: 4_400,

@@ -8,7 +8,7 @@ use mail_model::{
 use super::{
     AttemptRecord, CarryRecord, ChunkRef, Content, Doubt, Failure, Kind, MessageKey, MessageRecord,
     OperateRecord, OutcomeGroup, OutcomeRecord, RecipientStanding, RecipientState, Record, SealEntry,
-    SegmentRecord, Settles, Totals, Verb, Verdict,
+    SegmentRecord, Settles, Told, Totals, Verb, Verdict,
 };
 use crate::wire::{DecodeError, Reader, Writer};
 
@@ -64,10 +64,14 @@ fn encode(record: &Record, out: &mut Vec<u8>) {
                 Verb::Release => 2,
                 Verb::Delete => 3,
                 Verb::Retry => 4,
+                Verb::Redirect => 5,
             });
             put_indexes(&mut w, &r.recipients);
             w.u64(r.at.0);
             w.text(&r.by);
+            if r.verb == Verb::Redirect {
+                w.text(r.to.as_deref().unwrap_or_default());
+            }
         }
         Record::Next { segment } => put_segment(&mut w, *segment),
         Record::Retire { first_live } => put_segment(&mut w, *first_live),
@@ -106,19 +110,7 @@ fn decode(kind: u8, meta: &[u8]) -> Decoded<Record> {
             started: WallTime(r.u64("start of attempt")?),
         }),
         k if k == Kind::Outcome as u8 => Record::Outcome(take_outcome(r)?),
-        k if k == Kind::Operate as u8 => Record::Operate(OperateRecord {
-            message: take_key(r)?,
-            verb: match r.u8("verb")? {
-                1 => Verb::Hold,
-                2 => Verb::Release,
-                3 => Verb::Delete,
-                4 => Verb::Retry,
-                _ => return Err(DecodeError::Value("verb")),
-            },
-            recipients: take_indexes(r)?,
-            at: WallTime(r.u64("time of operation")?),
-            by: r.text("operator")?.to_owned(),
-        }),
+        k if k == Kind::Operate as u8 => Record::Operate(take_operate(r)?),
         k if k == Kind::Next as u8 => Record::Next { segment: take_segment(r)? },
         k if k == Kind::Retire as u8 => Record::Retire { first_live: take_segment(r)? },
         k if k == Kind::Replied as u8 => {
@@ -130,6 +122,27 @@ fn decode(kind: u8, meta: &[u8]) -> Decoded<Record> {
     };
     r.end()?;
     Ok(record)
+}
+
+fn take_operate(r: &mut Reader<'_>) -> Decoded<OperateRecord> {
+    let message = take_key(r)?;
+    let verb = match r.u8("verb")? {
+        1 => Verb::Hold,
+        2 => Verb::Release,
+        3 => Verb::Delete,
+        4 => Verb::Retry,
+        5 => Verb::Redirect,
+        _ => return Err(DecodeError::Value("verb")),
+    };
+    let recipients = take_indexes(r)?;
+    let at = WallTime(r.u64("time of operation")?);
+    let by = r.text("operator")?.to_owned();
+    let to = if verb == Verb::Redirect { some_text(r.text("redirection")?) } else { None };
+    Ok(OperateRecord { message, verb, recipients, at, by, to })
+}
+
+fn some_text(text: &str) -> Option<Box<str>> {
+    (!text.is_empty()).then(|| text.into())
 }
 
 fn put_key(w: &mut Writer<'_>, key: MessageKey) {
@@ -268,7 +281,7 @@ fn put_message(w: &mut Writer<'_>, m: &MessageRecord) {
             w.count(settles.recipients.len());
             for (index, how) in &settles.recipients {
                 w.u16(*index);
-                w.u8(failure_code(*how));
+                w.u8(told_code(*how));
             }
         }
     }
@@ -295,7 +308,7 @@ fn take_message(r: &mut Reader<'_>) -> Decoded<MessageRecord> {
             let message = take_key(r)?;
             let count = r.count(3, "settled recipients")?;
             let recipients = (0..count)
-                .map(|_| Ok((r.u16("settled recipient")?, take_failure(r)?)))
+                .map(|_| Ok((r.u16("settled recipient")?, take_told(r)?)))
                 .collect::<Decoded<_>>()?;
             Some(Settles { message, recipients })
         }
@@ -320,46 +333,80 @@ fn failure_code(how: Failure) -> u8 {
     }
 }
 
-fn take_failure(r: &mut Reader<'_>) -> Decoded<Failure> {
-    match r.u8("failure")? {
-        1 => Ok(Failure::Bounced),
-        2 => Ok(Failure::Expired),
-        _ => Err(DecodeError::Value("failure")),
+fn told_code(told: Told) -> u8 {
+    match told {
+        Told::Failed(how) => failure_code(how),
+        Told::Delivered => 3,
+        Told::Late => 4,
     }
 }
 
+fn take_told(r: &mut Reader<'_>) -> Decoded<Told> {
+    match r.u8("what was told")? {
+        1 => Ok(Told::Failed(Failure::Bounced)),
+        2 => Ok(Told::Failed(Failure::Expired)),
+        3 => Ok(Told::Delivered),
+        4 => Ok(Told::Late),
+        _ => Err(DecodeError::Value("what was told")),
+    }
+}
+
+/// In the octet of a state: its sender knows that it is late.
+const WARNED: u8 = 0x40;
+/// There: more follows behind the reply.
+const MORE: u8 = 0x80;
+/// In the octet that follows then: its last attempt ended in doubt.
+const DOUBTFUL: u8 = 1;
+
 fn put_standing(w: &mut Writer<'_>, s: &RecipientStanding) {
-    w.u8(match s.state {
+    let warned = if s.warned { WARNED } else { 0 };
+    let state = match s.state {
         RecipientState::Queued => 0,
         RecipientState::Held => 1,
         RecipientState::Delivered => 2,
         RecipientState::Deleted => 3,
+        RecipientState::OwedSuccess => 4,
         RecipientState::Owed(how) => 0x10 | failure_code(how),
         RecipientState::Failed(how) => 0x20 | failure_code(how),
-    });
+    };
+    let has_more = s.doubtful || s.crashes > 0 || s.redirect.is_some();
+    let more = if has_more { MORE } else { 0 };
+    w.u8(state | warned | more);
     w.u16(s.attempts);
     w.u64(s.due.0);
     put_reply(w, s.last_reply.as_ref());
+    if has_more {
+        w.u8(if s.doubtful { DOUBTFUL } else { 0 });
+        w.u8(s.crashes);
+        w.text(s.redirect.as_deref().unwrap_or_default());
+    }
 }
 
 fn take_standing(r: &mut Reader<'_>) -> Decoded<RecipientStanding> {
-    let state = match r.u8("recipient state")? {
+    let octet = r.u8("recipient state")?;
+    let state = match octet & !(WARNED | MORE) {
         0 => RecipientState::Queued,
         1 => RecipientState::Held,
         2 => RecipientState::Delivered,
         3 => RecipientState::Deleted,
+        4 => RecipientState::OwedSuccess,
         0x11 => RecipientState::Owed(Failure::Bounced),
         0x12 => RecipientState::Owed(Failure::Expired),
         0x21 => RecipientState::Failed(Failure::Bounced),
         0x22 => RecipientState::Failed(Failure::Expired),
         _ => return Err(DecodeError::Value("recipient state")),
     };
-    Ok(RecipientStanding {
-        state,
-        attempts: r.u16("attempts")?,
-        due: WallTime(r.u64("due time")?),
-        last_reply: take_reply(r)?,
-    })
+    let attempts = r.u16("attempts")?;
+    let due = WallTime(r.u64("due time")?);
+    let last_reply = take_reply(r)?;
+    let (doubtful, crashes, redirect) = if octet & MORE == 0 {
+        (false, 0, None)
+    } else {
+        let flags = r.u8("recipient flags")?;
+        (flags & DOUBTFUL != 0, r.u8("crashes")?, some_text(r.text("redirection")?))
+    };
+    let warned = octet & WARNED != 0;
+    Ok(RecipientStanding { state, attempts, due, last_reply, warned, doubtful, crashes, redirect })
 }
 
 fn put_reply(w: &mut Writer<'_>, reply: Option<&Reply>) {
@@ -414,6 +461,7 @@ fn put_outcome(w: &mut Writer<'_>, o: &OutcomeRecord) {
             Verdict::Failed { how, owed: false } => (0x20 | failure_code(how), WallTime(0)),
             Verdict::InDoubt { due } => (3, due),
             Verdict::InDoubtHeld => (4, WallTime(0)),
+            Verdict::DeliveredOwed => (5, WallTime(0)),
         };
         w.u8(code);
         w.u64(due.0);
@@ -443,6 +491,7 @@ fn take_group(r: &mut Reader<'_>) -> Decoded<OutcomeGroup> {
         2 => Verdict::Deferred { due },
         3 => Verdict::InDoubt { due },
         4 => Verdict::InDoubtHeld,
+        5 => Verdict::DeliveredOwed,
         0x11 => Verdict::Failed { how: Failure::Bounced, owed: true },
         0x12 => Verdict::Failed { how: Failure::Expired, owed: true },
         0x21 => Verdict::Failed { how: Failure::Bounced, owed: false },

@@ -9,6 +9,7 @@ const SMTPUTF8: u8 = 2;
 const RET_FULL: u8 = 4;
 const RET_HEADERS: u8 = 8;
 const ENVID: u8 = 16;
+const REQUIRE_TLS: u8 = 32;
 /// Not of the envelope itself: every recipient is held when the message comes into being.
 const HELD: u8 = 128;
 
@@ -31,7 +32,8 @@ pub fn encode_envelope(envelope: &Envelope) -> Vec<u8> {
         | flag(envelope.smtputf8, SMTPUTF8)
         | flag(envelope.ret == Some(DsnReturn::Full), RET_FULL)
         | flag(envelope.ret == Some(DsnReturn::Headers), RET_HEADERS)
-        | flag(envelope.envid.is_some(), ENVID);
+        | flag(envelope.envid.is_some(), ENVID)
+        | flag(envelope.require_tls, REQUIRE_TLS);
     w.u8(flags);
     w.text(&envelope.reverse_path.to_string());
     if let Some(envid) = &envelope.envid {
@@ -92,7 +94,8 @@ pub fn decode_envelope(bytes: &[u8]) -> Result<Envelope, DecodeError> {
         _ => return Err(DecodeError::Value("envelope flags")),
     };
     let body = if flags & EIGHT_BIT == 0 { BodyType::SevenBit } else { BodyType::EightBitMime };
-    Ok(Envelope { reverse_path, body, smtputf8: flags & SMTPUTF8 != 0, ret, envid, recipients })
+    let (smtputf8, require_tls) = (flags & SMTPUTF8 != 0, flags & REQUIRE_TLS != 0);
+    Ok(Envelope { reverse_path, body, smtputf8, require_tls, ret, envid, recipients })
 }
 
 /// How many recipients an envelope has that [`decode_envelope`] reads. Makes nothing: a million of them are counted at a

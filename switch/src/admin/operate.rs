@@ -13,6 +13,7 @@ use control::{Code, Fault};
 use mail_model::{EnhancedStatus, MessageId, RecipientIndex, Reply, WallTime};
 use queue_format::record::{MessageKey, OperateRecord, RecipientState, Verb};
 use queue_store::{Queue, Refusal};
+use routing::NextHop;
 
 use crate::delivery::Delivery;
 
@@ -27,6 +28,8 @@ pub(crate) struct Order {
     pub(crate) by: String,
     /// When.
     pub(crate) at: WallTime,
+    /// For a redirection: to where.
+    pub(crate) to: Option<String>,
 }
 
 /// One message's share.
@@ -51,6 +54,7 @@ impl Order {
             let known = id.queue == *queue.id();
             let message = MessageKey { epoch: id.epoch, sequence: id.sequence };
             let (verb, at, by) = (verb(self.verb), self.at, self.by.clone());
+            let to: Option<Box<str>> = self.to.as_deref().map(Into::into);
             let (queue, delivery) = (queue.clone(), Arc::clone(delivery));
             // A task each: they share commits, and go on if who asked has gone.
             shares.push(tokio::spawn(async move {
@@ -58,7 +62,7 @@ impl Order {
                     _ if !known => Ok(Share::Absent),
                     None => give_up(&queue, &delivery, message).await,
                     Some(verb) => {
-                        let record = OperateRecord { message, verb, recipients: Vec::new(), at, by };
+                        let record = OperateRecord { message, verb, recipients: Vec::new(), at, by, to };
                         operate(&queue, &delivery, record).await
                     }
                 }
@@ -96,6 +100,12 @@ impl Order {
         if self.messages.len() > OPERATE_MESSAGES_MAX {
             return invalid(format!("at most {OPERATE_MESSAGES_MAX} messages a request; ask in several"));
         }
+        if self.to.is_some() && self.verb != switch::Verb::Redirect {
+            return invalid(format!("'{}' goes nowhere; only 'redirect' has a next hop", self.verb.as_str()));
+        }
+        if let Some(Err(error)) = self.to.as_deref().map(str::parse::<NextHop>) {
+            return invalid(error.to_string());
+        }
         let by = &self.by;
         if by.trim().is_empty() || by.len() > OPERATE_REASON_BYTES_MAX || by.chars().any(char::is_control) {
             return invalid(format!(
@@ -129,7 +139,7 @@ async fn operate(
     queue.operate(record).await?;
     if let Some(delivery) = delivery.get() {
         match verb {
-            Verb::Release | Verb::Retry => delivery.hurry(key),
+            Verb::Release | Verb::Retry | Verb::Redirect => delivery.hurry(key),
             Verb::Hold | Verb::Delete => delivery.notice(key),
         }
     }
@@ -159,6 +169,7 @@ fn verb(verb: switch::Verb) -> Option<Verb> {
         switch::Verb::Release => Some(Verb::Release),
         switch::Verb::Retry => Some(Verb::Retry),
         switch::Verb::Delete => Some(Verb::Delete),
+        switch::Verb::Redirect => Some(Verb::Redirect),
         switch::Verb::Bounce => None,
     }
 }
@@ -167,6 +178,7 @@ fn applies(verb: Verb, state: RecipientState) -> bool {
     match verb {
         Verb::Hold | Verb::Retry => state == RecipientState::Queued,
         Verb::Release => state == RecipientState::Held,
-        Verb::Delete => !state.is_final(),
+        Verb::Redirect => matches!(state, RecipientState::Queued | RecipientState::Held),
+        Verb::Delete => !state.is_final() && state != RecipientState::OwedSuccess,
     }
 }

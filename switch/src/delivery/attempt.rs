@@ -9,11 +9,14 @@ use queue_format::record::{Failure, MessageKey, OperateRecord, OutcomeRecord, Ve
 use queue_store::{Announced, AppendError, ContentError, Refusal};
 use routing::{HostPort, NextHop};
 use schedule::{Outcome, Task};
+use settings::DoubleBounce;
 use smtp::transaction::{ConnectionState, RecipientResult};
 
+use super::care::{self, Care};
 use super::connection::Connection;
 use super::context::{Context, Phase};
 use super::destination::Destination;
+use super::octets;
 use super::plan::{self, Work};
 use super::transfer::{Content, Ended, Transfer};
 use super::verdict::{Judge, Sentence};
@@ -40,6 +43,8 @@ struct Tried {
     remote: Option<String>,
     /// Its connection was under TLS.
     secured: bool,
+    /// It sends notifications of success itself.
+    dsn: bool,
     damage: Option<ContentError>,
 }
 
@@ -52,7 +57,7 @@ impl Tried {
         } else {
             (deferred(&work.recipients, reply), Outcome::Unreachable(context.random()))
         };
-        Self { results, reach, remote: None, secured: false, damage: None }
+        Self { results, reach, remote: None, secured: false, dsn: false, damage: None }
     }
 }
 
@@ -64,9 +69,12 @@ impl Attempt<'_> {
             self.context.notice(task.item);
             return Outcome::Untried;
         };
+        if work.care != Care::Usual {
+            return self.take_care(work, &task.destination).await;
+        }
         match &task.destination {
-            Destination::Hop(_) | Destination::NoRoute if task.expired => self.give_up(work).await,
-            Destination::Hop(hop) => self.deliver(work, &task.destination, hop).await,
+            Destination::Hop(..) | Destination::NoRoute if task.expired => self.give_up(work).await,
+            Destination::Hop(hop, _) => self.deliver(work, &task.destination, hop).await,
             Destination::NoRoute | Destination::Bounce => self.without_route(work).await,
             Destination::Error(refusal) => self.refuse(work, &refusal.reply()).await,
             Destination::Discard => {
@@ -78,6 +86,31 @@ impl Attempt<'_> {
                 self.put_aside(work, Verb::Hold, by, &task.destination).await
             }
         }
+    }
+
+    /// Nobody knows what became of its last attempt, and it is not just tried again.
+    async fn take_care(&mut self, work: Work, destination: &Destination) -> Outcome {
+        let context = self.context;
+        let (care, recipients) = (work.care, work.recipients.len());
+        let id = context.queue.message_id(work.key);
+        context.counters.doubtful.add([care.as_str()], recipients as u64);
+        let Some(by) = care.by() else {
+            tracing::warn!(event = "delivery.doubt", %id, recipients, action = care.as_str(), next_hop = %destination);
+            return self.refuse(work, &care::doubt()).await;
+        };
+        if !self.operate(&work, Verb::Hold, by).await {
+            return self.later(&work, destination);
+        }
+        if care == Care::Crashed {
+            let crashes = context.settings.load().delivery.crash_hold;
+            tracing::error!(event = "delivery.crash_held", %id, recipients, crashes, next_hop = %destination);
+        } else {
+            tracing::warn!(event = "delivery.doubt", %id, recipients, action = care.as_str(), next_hop = %destination);
+        }
+        context.claims.release(work.key, &work.recipients);
+        // The others of this message may need another care.
+        context.notice(work.key);
+        Outcome::Untried
     }
 
     /// The lifetime is over, and the destination has not been reached for long: not even tried.
@@ -105,7 +138,14 @@ impl Attempt<'_> {
             (*index, said)
         };
         let results = work.recipients.iter().map(result).collect();
-        let tried = Tried { results, reach: Outcome::Untried, remote: None, secured: false, damage: None };
+        let tried = Tried {
+            results,
+            reach: Outcome::Untried,
+            remote: None,
+            secured: false,
+            dsn: false,
+            damage: None,
+        };
         let attempts = work.attempts.saturating_add(1).max(NO_ROUTE_ATTEMPTS);
         self.conclude(work, None, attempts, tried, self.context.clock.now()).await
     }
@@ -131,19 +171,31 @@ impl Attempt<'_> {
     }
 
     async fn operate(&self, work: &Work, verb: Verb, by: &str) -> bool {
-        let operate = OperateRecord {
-            message: work.key,
-            verb,
-            recipients: work.recipients.clone(),
-            at: self.context.clock.wall(),
-            by: by.to_owned(),
-        };
+        self.operate_on(work.key, work.recipients.clone(), verb, by).await
+    }
+
+    async fn operate_on(
+        &self,
+        message: MessageKey,
+        recipients: Vec<RecipientIndex>,
+        verb: Verb,
+        by: &str,
+    ) -> bool {
+        let (at, by) = (self.context.clock.wall(), by.to_owned());
+        let operate = OperateRecord { message, verb, recipients, at, by, to: None };
         self.context.queue.operate(operate).await.is_ok()
     }
 
     async fn without_attempt(&mut self, work: Work, attempts: u32, reply: &Reply) -> Outcome {
         let results = deferred(&work.recipients, reply);
-        let tried = Tried { results, reach: Outcome::Untried, remote: None, secured: false, damage: None };
+        let tried = Tried {
+            results,
+            reach: Outcome::Untried,
+            remote: None,
+            secured: false,
+            dsn: false,
+            damage: None,
+        };
         self.conclude(work, None, attempts, tried, self.context.clock.now()).await
     }
 
@@ -213,6 +265,8 @@ impl Attempt<'_> {
     ) -> Tried {
         let settings = self.context.settings.load_full();
         loop {
+            let (queue, peer) = (&self.context.queue, session.extensions);
+            let envelope = octets::fitting(queue, work.key, &work.envelope, &work.recipients, &peer).await;
             let transfer = Transfer {
                 connection: &mut session,
                 timeouts: &settings.limits.send,
@@ -223,7 +277,7 @@ impl Attempt<'_> {
                 heard: false,
                 damage: None,
             };
-            let (completion, damage) = match transfer.run(&work.envelope, &work.recipients, content).await {
+            let (completion, damage) = match transfer.run(&envelope, &work.recipients, content).await {
                 Ended::Done(completion) => (completion, None),
                 Ended::Damaged(error, completion) => (completion, Some(error)),
                 // It died while it waited: nobody's fault, and no attempt of its own.
@@ -253,13 +307,14 @@ impl Attempt<'_> {
                 (true, true) => Outcome::Untried,
                 (false, _) => Outcome::Reached,
             };
-            let (remote, secured) = (Some(session.remote()), session.is_secured());
-            if !lost && session.may_serve() {
+            let (remote, secured, dsn) =
+                (Some(session.remote()), session.is_secured(), session.extensions.dsn);
+            if !lost && session.may_serve(settings.delivery.cache.messages) {
                 *self.connection = Some(session);
             } else {
                 session.close();
             }
-            return Tried { results: completion.results, reach, remote, secured, damage };
+            return Tried { results: completion.results, reach, remote, secured, dsn, damage };
         }
     }
 
@@ -273,11 +328,21 @@ impl Attempt<'_> {
         began: Moment,
     ) -> Outcome {
         let context = self.context;
-        let policy = plan::policy(&work.envelope, context.settings.load().retry);
+        let settings = context.settings.load_full();
+        let policy = plan::policy(&work.envelope, settings.retry);
         let now = context.clock.wall();
         let delay = policy.delay(attempts, context.random());
-        let judge = Judge { envelope: &work.envelope, received: work.received, now, policy, delay };
-        let sentence = judge.pass(tried.results);
+        let judge = Judge {
+            envelope: &work.envelope,
+            received: work.received,
+            now,
+            policy,
+            delay,
+            dsn_passed_on: tried.dsn,
+            bounces: &settings.bounces,
+        };
+        let mut sentence = judge.pass(tried.results);
+        let doubles = std::mem::take(&mut sentence.doubles);
         let relay = tried.remote.as_deref().map(|remote| (remote, tried.secured));
         log(context, &work, &sentence, relay, began);
         count(context, &sentence);
@@ -303,10 +368,28 @@ impl Attempt<'_> {
                 self.hold(work, &error).await;
                 return tried.reach;
             }
+            if !doubles.is_empty() {
+                self.end_doubles(&work, doubles, settings.bounces.double).await;
+            }
             context.claims.release(work.key, &work.recipients);
             context.notice(work.key);
         }
         tried.reach
+    }
+
+    /// Mail without a sender failed for good: nobody can be told, but the log.
+    async fn end_doubles(&self, work: &Work, doubles: Vec<RecipientIndex>, policy: DoubleBounce) {
+        let context = self.context;
+        let id = context.queue.message_id(work.key);
+        let recipients = doubles.len();
+        let to = doubles.first().and_then(|index| work.envelope.recipients.get(usize::from(*index)));
+        let to = to.map(|recipient| recipient.address.to_string()).unwrap_or_default();
+        tracing::warn!(event = "bounce.double", %id, %to, recipients, policy = policy.as_str());
+        context.counters.double_bounces.add(recipients as u64);
+        if policy == DoubleBounce::Hold {
+            let by = "switch: it has no sender to tell that it failed";
+            self.operate_on(work.key, doubles, Verb::Hold, by).await;
+        }
     }
 
     /// Sets recipients aside whose content is damaged: a wrong byte is never delivered, and a person must look.
@@ -328,7 +411,8 @@ async fn connected(
 ) -> Result<(Connection, Option<Walk>), Reply> {
     // It was used a moment ago. One that was closed since is found out by the transaction, before anything is lost.
     let own = own.filter(Connection::is_settled);
-    match own.or_else(|| context.pool.take(hop, context.clock.now())) {
+    let idle = context.settings.load().delivery.cache.idle;
+    match own.or_else(|| context.pool.take(hop, idle, context.clock.now())) {
         Some(connection) => Ok((connection, None)),
         None => fresh(context, hop).await.map(|(connection, walk)| (connection, Some(walk))),
     }
@@ -377,7 +461,7 @@ fn count(context: &Context, sentence: &Sentence) {
     context.counters.deferred.add(sentence.deferred + sentence.in_doubt);
     for group in &sentence.groups {
         let result = match group.verdict {
-            Verdict::Delivered => "delivered",
+            Verdict::Delivered | Verdict::DeliveredOwed => "delivered",
             Verdict::Deferred { .. } => "deferred",
             Verdict::InDoubt { .. } | Verdict::InDoubtHeld => "in_doubt",
             Verdict::Failed { how: Failure::Bounced, .. } => "bounced",

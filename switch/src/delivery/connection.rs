@@ -3,6 +3,7 @@
 //! mail-send connects, reads the greeting and says EHLO. Commands, replies and content of a transaction are ours: its
 //! own are made for one message with one answer.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use smtp::limits::SendTimeouts;
 use smtp::sasl::Mechanism;
 use smtp::transaction::PeerExtensions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::login;
@@ -27,8 +28,6 @@ use crate::tls::{Demand, Stream, Tls, Trust};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
-/// After so many messages a connection is closed, so that load spreads anew and the first host gets its turn again.
-const SERVED_MAX: u32 = 1_000;
 
 /// It cannot be used any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +78,10 @@ pub(crate) struct Approach<'a> {
     pub(crate) tls: &'a Tls,
     /// How long a TLS handshake may take.
     pub(crate) handshake: Duration,
+    /// It gets 8-bit content whatever it offers.
+    pub(crate) takes_eight_bit: bool,
+    /// Where the connection comes from, if that is not the system's choice.
+    pub(crate) source: &'a [IpAddr],
 }
 
 type Client = SmtpClient<Stream>;
@@ -106,10 +109,27 @@ impl Approach<'_> {
     }
 
     async fn open_address(self, address: SocketAddr, host: &HostPort) -> Result<Connection, Failure> {
-        let failed = |error: &mail_send::Error| refusal(host, error);
-        let connected = SmtpClient::connect(address, CONNECT_TIMEOUT).await.map_err(|e| failed(&e))?;
-        connected.stream.set_nodelay(true).map_err(|error| unreachable(host, &error.to_string()))?;
-        self.begin(Stream::Plain(connected.stream), Some(address), host).await
+        let failed = |error: io::Error| unreachable(host, &error.to_string());
+        let connected = timeout(CONNECT_TIMEOUT, self.connect(address)).await;
+        let stream = connected.map_err(|_| unreachable(host, "nobody accepts in time"))?.map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        self.begin(Stream::Plain(stream), Some(address), host).await
+    }
+
+    /// From the queue's own address, if it has one and this machine has it now.
+    async fn connect(self, address: SocketAddr) -> io::Result<TcpStream> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let source = self.source.iter().find(|source| source.is_ipv4() == address.is_ipv4());
+        if let Some(source) = source {
+            match socket.bind(SocketAddr::new(*source, 0)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                    tracing::warn!(event = "delivery.source_absent", %source, to = %address);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        socket.connect(address).await
     }
 
     /// Greeting, hello and TLS on an open connection. `address` is `None` for a server on this machine.
@@ -129,7 +149,7 @@ impl Approach<'_> {
             return Err(refusal(host, &mail_send::Error::UnexpectedReply(greeting)).into());
         }
         let (mut extensions, offers_tls, mut mechanisms) =
-            self.hello(&mut client).await.map_err(|e| failed(&e))?;
+            self.hello(&mut client, address.is_none()).await.map_err(|e| failed(&e))?;
         let trust = self.demand.trust(offers_tls);
         if let Some((trust, address)) = trust.zip(address) {
             if !offers_tls {
@@ -140,7 +160,8 @@ impl Approach<'_> {
             let secured = self.secure(&mut client, host, address, trust).await;
             secured.map_err(|why| tls_failed(host, &why))?;
             // RFC 3207 4.2: what was offered in clear may be anybody's, so it is asked again.
-            (extensions, _, mechanisms) = self.hello(&mut client).await.map_err(|error| {
+            let is_verified = !matches!(trust, Trust::Anybody);
+            (extensions, _, mechanisms) = self.hello(&mut client, is_verified).await.map_err(|error| {
                 // A peer that does not like our side of the handshake says so only now.
                 let of_tls = !matches!(error, mail_send::Error::UnexpectedReply(_));
                 if of_tls { tls_failed(host, &error.to_string()) } else { failed(&error).into() }
@@ -164,6 +185,7 @@ impl Approach<'_> {
     async fn hello(
         self,
         client: &mut Client,
+        is_verified: bool,
     ) -> Result<(PeerExtensions, bool, Vec<Mechanism>), mail_send::Error> {
         let offered = match self.protocol {
             Protocol::Smtp => client.ehlo(self.name.as_str()).await,
@@ -179,6 +201,9 @@ impl Approach<'_> {
                     smtputf8: offers(smtp_proto::EXT_SMTP_UTF8),
                     chunking: offers(smtp_proto::EXT_CHUNKING),
                     dsn: offers(smtp_proto::EXT_DSN),
+                    // What is said in clear is not believed.
+                    require_tls: is_verified && offers(smtp_proto::EXT_REQUIRE_TLS),
+                    takes_eight_bit: self.takes_eight_bit,
                     lmtp: self.protocol == Protocol::Lmtp,
                 };
                 Ok((extensions, offers(smtp_proto::EXT_START_TLS), login::offered(offered.auth_mechanisms)))
@@ -284,9 +309,10 @@ impl Connection {
         self.stream.is_tls()
     }
 
-    /// True if another transaction may be done on it.
-    pub(crate) fn may_serve(&self) -> bool {
-        self.served < SERVED_MAX
+    /// True if another transaction may be done on it, of `max` in all: load is to spread anew now and then, and the first host
+    /// to get its turn again.
+    pub(crate) fn may_serve(&self, max: u32) -> bool {
+        self.served < max
     }
 
     /// The host as reports name it: RFC 5321 4.1.3 puts an address into brackets.

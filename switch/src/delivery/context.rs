@@ -20,6 +20,7 @@ use super::clear::ClearHosts;
 use super::destination::Destination;
 use super::pool::Pool;
 use super::recent::Recent;
+use super::suspended::Suspended;
 use crate::counters::Counters;
 use crate::names::LiveNames;
 use crate::sts::StsPolicies;
@@ -67,6 +68,7 @@ pub(crate) struct Context {
     pub(crate) names: LiveNames,
     pub(crate) sts: StsPolicies,
     pub(crate) clear: ClearHosts,
+    pub(crate) suspended: Suspended,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) schedule: Mutex<schedule::Queue<Destination, MessageKey>>,
@@ -92,6 +94,7 @@ impl Context {
             lifetime: settings.retry.lifetime,
         };
         let sts = StsPolicies::new(&settings.node.state_dir);
+        let suspended = Suspended::load(&settings.queue.dir.join(parts.queue.id().as_str()));
         let schedule = schedule::Queue::new(settings.limits.concurrency, pause);
         drop(settings);
         Self {
@@ -101,6 +104,7 @@ impl Context {
             names: parts.names,
             sts,
             clear: ClearHosts::default(),
+            suspended,
             clock: parts.clock,
             counters: parts.counters,
             schedule: Mutex::new(schedule),

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mail_model::{Moment, Reply, WallTime};
-use queue_format::record::MessageKey;
+use mail_model::{Mailbox, Moment, Reply, WallTime};
+use queue_format::record::{MessageKey, decode_envelope};
 use queue_store::Refusal;
+use routing::DomainPattern;
 use schedule::{Outcome, Task};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -17,7 +18,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::attempt::Attempt;
 use super::connection::Connection;
 use super::context::{Context, DeliveryParts, Phase};
-use super::destination::Destination;
+use super::destination::{Destination, Lane, Way};
 use super::{give_up, plan};
 use crate::bounce;
 
@@ -27,7 +28,9 @@ const LOOK_UP_MAX: usize = 64;
 const TICK: Duration = Duration::from_millis(500);
 /// How long tasks may take to end once everything was stopped.
 const STOP_TIME: Duration = Duration::from_secs(5);
-/// How long to wait until a bounce that could not be queued is made again.
+/// How often late messages are looked for. It walks all messages, and opens those that just became late.
+const LATE_TICK: Duration = Duration::from_secs(20);
+/// How long to wait until a notification that could not be queued is made again.
 const BOUNCE_RETRY: Duration = Duration::from_secs(5);
 
 /// How delivery stands, for a monitoring.
@@ -67,7 +70,8 @@ impl Delivery {
         let context = Arc::new(Context::new(parts, news));
         let loaded = load(&context);
         tracing::info!(event = "delivery.started", messages = loaded.len());
-        let dispatcher = Dispatcher { context: Arc::clone(&context), inbox, workers: JoinSet::new() };
+        let dispatcher =
+            Dispatcher { context: Arc::clone(&context), inbox, workers: JoinSet::new(), late: WallTime(0) };
         let task = tokio::spawn(dispatcher.run(loaded));
         Self { context, dispatcher: parking_lot::Mutex::new(Some(task)) }
     }
@@ -102,6 +106,28 @@ impl Delivery {
     /// attempt are left to it. Durable when it returns: how many were given up, `None` if there is no such message.
     pub async fn give_up(&self, key: MessageKey, reply: &Reply) -> Result<Option<u64>, Refusal> {
         give_up::give_up(&self.context, key, reply).await
+    }
+
+    /// Begins no attempt for recipients of a domain until then. Kept when it returns.
+    pub(crate) async fn suspend(
+        &self,
+        pattern: DomainPattern,
+        until: WallTime,
+        by: String,
+    ) -> std::io::Result<()> {
+        self.context.suspended.add(pattern, until, by).await
+    }
+
+    /// Ends that; false if it was not so.
+    pub(crate) async fn unsuspend(&self, pattern: &DomainPattern) -> std::io::Result<bool> {
+        let found = self.context.suspended.remove(pattern).await?;
+        if found {
+            // Whose mail that is stands in each envelope; all are looked at, a few at a time.
+            for key in load(&self.context) {
+                self.context.notice(key);
+            }
+        }
+        Ok(found)
     }
 
     /// How much waits and runs, and the `lines_max` destinations where the most waits.
@@ -169,6 +195,8 @@ struct Dispatcher {
     context: Arc<Context>,
     inbox: mpsc::UnboundedReceiver<MessageKey>,
     workers: JoinSet<()>,
+    /// Messages that came before were asked whether they are late.
+    late: WallTime,
 }
 
 impl Dispatcher {
@@ -187,7 +215,7 @@ impl Dispatcher {
             tokio::task::yield_now().await;
         }
         drop(loaded);
-        let mut swept = Moment(0);
+        let (mut swept, mut looked) = (Moment(0), Moment(0));
         let mut keys = Vec::with_capacity(LOOK_UP_MAX);
         while self.context.is_running() {
             self.enter(&keys);
@@ -199,6 +227,10 @@ impl Dispatcher {
             if now.since(swept) >= TICK {
                 swept = now;
                 self.sweep(now);
+            }
+            if now.since(looked) >= LATE_TICK {
+                looked = now;
+                self.look_for_late();
             }
             let wait = self.wait(now);
             tokio::select! {
@@ -222,6 +254,9 @@ impl Dispatcher {
         let items = plan::scatter(&self.context, keys);
         let mut schedule = self.context.schedule.lock();
         for item in items {
+            if let Some(rate) = item.destination.rate() {
+                schedule.set_pace(&item.destination, rate.interval());
+            }
             schedule.add(&item.destination, item.key, item.due, item.expires);
         }
     }
@@ -236,10 +271,33 @@ impl Dispatcher {
     }
 
     fn sweep(&self, now: Moment) {
-        self.context.pool.sweep(now);
+        self.context.pool.sweep(self.context.settings.load().delivery.cache.idle, now);
         self.context.recent.sweep(now);
         if self.context.claims.are_settling() {
             self.context.queue.books(|books| self.context.claims.sweep(books));
+        }
+    }
+
+    /// Messages that became late since this was last asked. Each comes up once in the life of this owner.
+    fn look_for_late(&mut self) {
+        let settings = self.context.settings.load_full();
+        let Some(warn) = settings.bounces.warn else { return };
+        let line = WallTime(self.context.clock.wall().0.saturating_sub(millis(warn)));
+        let since = self.late;
+        self.late = line.max(since);
+        let late = self.context.queue.books(|books| {
+            let is_late = |key: &MessageKey| {
+                let Some(message) = books.message(*key) else { return false };
+                let Ok(envelope) = decode_envelope(&message.envelope) else { return false };
+                let mut standings = (0..).zip(&message.standings);
+                standings.any(|(index, standing)| bounce::may_warn(&envelope, index, standing))
+            };
+            books.accepted_within(since, line).filter(is_late).collect::<Vec<_>>()
+        });
+        let now = self.context.clock.now();
+        let mut schedule = self.context.schedule.lock();
+        for key in late.unwrap_or_default() {
+            schedule.add(&Destination::Bounce, key, now, Moment(u64::MAX));
         }
     }
 
@@ -258,7 +316,7 @@ async fn work(context: Arc<Context>, first: Task<Destination, MessageKey>) {
     while let Some(task) = next.take() {
         let outcome = match &task.destination {
             Destination::Bounce => report(&context, &task).await,
-            Destination::Hop(_)
+            Destination::Hop(..)
             | Destination::Discard
             | Destination::Hold
             | Destination::Error(_)
@@ -274,28 +332,39 @@ async fn work(context: Arc<Context>, first: Task<Destination, MessageKey>) {
         }
         last = Some(task.destination);
     }
-    if let (Some(connection), Some(Destination::Hop(hop))) = (connection, last) {
-        context.pool.put(&hop, connection, context.clock.now());
+    if let (Some(connection), Some(Destination::Hop(hop, _))) = (connection, last) {
+        let max = context.settings.load().delivery.cache.connections;
+        context.pool.put(&hop, connection, max, context.clock.now());
     }
     context.wake.notify_one();
 }
 
-/// Makes the bounce that is owed for a message.
+/// Makes a notification that is due about a message.
 async fn report(context: &Arc<Context>, task: &Task<Destination, MessageKey>) -> Outcome {
     let settings = context.settings.load_full();
     let remote = |index| context.remotes.lock().get(&(task.item, index)).cloned();
-    let made =
-        bounce::make(&context.queue, &settings.node.hostname, context.clock.wall(), task.item, &remote).await;
-    match made {
-        Ok(Some(bounce)) => {
+    let is_final =
+        |address: &Mailbox| Way { settings: &settings, lane: Lane::Mail, address, redirect: None }.is_final();
+    let desk = bounce::Desk {
+        queue: &context.queue,
+        host: &settings.node.hostname,
+        settings: &settings.bounces,
+        lifetime: settings.retry.lifetime,
+        now: context.clock.wall(),
+        remote: &remote,
+        is_final: &is_final,
+    };
+    match desk.notify(task.item).await {
+        Ok(Some(made)) => {
             context.counters.bounces.add(1);
+            context.counters.notifications.add([made.kind], 1);
             let mut remotes = context.remotes.lock();
-            for index in bounce.recipients {
+            for index in made.recipients {
                 remotes.remove(&(task.item, index));
             }
             drop(remotes);
-            context.notice(bounce.key);
-            // There may be more than one bounce tells.
+            context.notice(made.key);
+            // There may be more than one notification tells.
             context.notice(task.item);
         }
         Ok(None) => {}
@@ -306,4 +375,8 @@ async fn report(context: &Arc<Context>, task: &Task<Destination, MessageKey>) ->
         }
     }
     Outcome::Reached
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,6 +3,7 @@
 use mail_model::{RecipientIndex, Reply};
 use queue_format::record::{MessageKey, OutcomeRecord, RecipientState, decode_envelope};
 use queue_store::Refusal;
+use settings::DoubleBounce;
 use smtp::transaction::RecipientResult;
 
 use super::context::Context;
@@ -20,6 +21,7 @@ pub(crate) async fn give_up(
         let waits = (0..).zip(&message.standings).filter(|(_, standing)| match standing.state {
             RecipientState::Queued | RecipientState::Held => true,
             RecipientState::Owed(_)
+            | RecipientState::OwedSuccess
             | RecipientState::Delivered
             | RecipientState::Failed(_)
             | RecipientState::Deleted => false,
@@ -32,8 +34,22 @@ pub(crate) async fn give_up(
     if recipients.is_empty() {
         return Ok(Some(0));
     }
-    let (now, policy) = (context.clock.wall(), context.settings.load().retry);
-    let judge = Judge { envelope: &envelope, received, now, policy, delay: policy.first };
+    let settings = context.settings.load_full();
+    let (now, policy) = (context.clock.wall(), settings.retry);
+    let mut bounces = settings.bounces.clone();
+    if bounces.double == DoubleBounce::Hold {
+        // The person who would look at it says what becomes of it.
+        bounces.double = DoubleBounce::Discard;
+    }
+    let judge = Judge {
+        envelope: &envelope,
+        received,
+        now,
+        policy,
+        delay: policy.first,
+        dsn_passed_on: false,
+        bounces: &bounces,
+    };
     let results = recipients.iter().map(|index| (*index, RecipientResult::Failed(reply.clone()))).collect();
     let sentence = judge.pass(results);
     let outcome = OutcomeRecord { message: key, attempt: None, at: now, groups: sentence.groups };

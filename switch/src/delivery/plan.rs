@@ -8,10 +8,11 @@ use queue_format::record::{MessageKey, RecipientState, decode_envelope};
 use schedule::RetryPolicy;
 use settings::Settings;
 
+use super::care::Care;
 use super::context::{Context, Times};
-use super::destination::Destination;
+use super::destination::{Destination, Lane, Way};
 
-/// Failures of one message within this time are reported in one bounce.
+/// What becomes of recipients of one message within this time is reported in one notification.
 const BOUNCE_COLLECTS: Duration = Duration::from_millis(500);
 
 /// An item for the schedule.
@@ -63,15 +64,24 @@ fn scatter_one(
     let Ok(envelope) = decode_envelope(&message.envelope) else { return };
     let times = times.under(policy(&envelope, settings.retry));
     let expires = times.expiry(message.received);
+    let lane = Lane::of(&envelope);
     let first = items.len();
     for ((index, recipient), standing) in (0..).zip(&envelope.recipients).zip(&message.standings) {
         let (destination, due) = match standing.state {
             RecipientState::Queued if context.claims.is_taken(key, index) => continue,
             RecipientState::Queued => {
-                let drill = settings.drill_key.as_ref();
-                (Destination::of(&settings.routes, drill, &recipient.address), times.due(standing.due))
+                let redirect = standing.redirect.as_deref();
+                let way = Way { settings, lane, address: &recipient.address, redirect };
+                let due = times.due(standing.due);
+                let until = context.suspended.until(&recipient.address, times.wall);
+                (
+                    way.destination(),
+                    until.map_or(due, |until| due.max(times.moment + until.since(times.wall))),
+                )
             }
-            RecipientState::Owed(_) => (Destination::Bounce, times.moment + BOUNCE_COLLECTS),
+            RecipientState::Owed(_) | RecipientState::OwedSuccess => {
+                (Destination::Bounce, times.moment + BOUNCE_COLLECTS)
+            }
             RecipientState::Held
             | RecipientState::Delivered
             | RecipientState::Failed(_)
@@ -100,9 +110,11 @@ pub(crate) struct Work {
     pub(crate) last_reply: Option<Reply>,
     /// Others of this message wait for the same destination, or another.
     pub(crate) others: bool,
+    /// What is done with all of them.
+    pub(crate) care: Care,
 }
 
-/// Claims those recipients of `key` that are due at `destination`. `None` if there are none.
+/// Claims those recipients of `key` that are due at `destination` and need the same care. `None` if there are none.
 pub(crate) fn claim(context: &Context, key: MessageKey, destination: &Destination) -> Option<Work> {
     let settings = context.settings.load();
     let times = Times::now(context, settings.retry);
@@ -113,19 +125,29 @@ pub(crate) fn claim(context: &Context, key: MessageKey, destination: &Destinatio
         let standing = |index: RecipientIndex| message.standings.get(usize::from(index));
         let waits =
             |index: RecipientIndex| standing(index).is_some_and(|s| s.state == RecipientState::Queued);
+        let lane = Lane::of(&envelope);
         let due = |(index, recipient): &(RecipientIndex, &mail_model::Recipient)| {
+            let Some(standing) = standing(*index).filter(|s| times.is_due(s.due)) else { return false };
+            let redirect = standing.redirect.as_deref();
+            let way = Way { settings: &settings, lane, address: &recipient.address, redirect };
             waits(*index)
-                && standing(*index).is_some_and(|s| times.is_due(s.due))
-                && destination.takes(&settings.routes, settings.drill_key.as_ref(), &recipient.address)
+                && way.leads_to(destination)
+                && context.suspended.until(&recipient.address, times.wall).is_none()
         };
-        let wanted = (0..).zip(&envelope.recipients).filter(due).map(|(index, _)| index);
-        let recipients = context.claims.take(key, wanted);
+        let free = |index: &RecipientIndex| !context.claims.is_taken(key, *index);
+        let wanted = || (0..).zip(&envelope.recipients).filter(due).map(|(index, _)| index).filter(free);
+        let care_of = |index: RecipientIndex| {
+            standing(index).map_or(Care::Usual, |standing| Care::of(&settings, destination, standing))
+        };
+        let care = wanted().next().map_or(Care::Usual, care_of);
+        let recipients = context.claims.take(key, wanted().filter(|index| care_of(*index) == care));
         let first = standing(*recipients.first()?)?;
         let attempts = recipients.iter().filter_map(|index| standing(*index)).map(|s| u32::from(s.attempts));
         let attempts = attempts.max().unwrap_or(0);
         let last_reply = first.last_reply.as_deref().cloned();
         let waiting = (0..).zip(&message.standings).filter(|(index, _)| waits(*index)).count();
         let others = waiting > recipients.len();
-        Some(Work { key, received: message.received, recipients, attempts, last_reply, others, envelope })
+        let received = message.received;
+        Some(Work { key, received, recipients, attempts, last_reply, others, care, envelope })
     })?
 }

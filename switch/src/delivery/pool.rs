@@ -10,11 +10,6 @@ use routing::NextHop;
 
 use super::connection::Connection;
 
-/// How many wait for one next hop.
-const IDLE_MAX: usize = 20;
-/// How long one waits.
-const IDLE_TIME: Duration = Duration::from_secs(10);
-
 /// Those of each next hop, with when they began to wait; the last came last.
 type Waiting = HashMap<Arc<NextHop>, Vec<(Moment, Connection)>>;
 
@@ -24,11 +19,11 @@ pub(crate) struct Pool(Mutex<Waiting>);
 
 impl Pool {
     /// One that is alive as far as can be seen. The one used last: the others may go.
-    pub(crate) fn take(&self, hop: &Arc<NextHop>, now: Moment) -> Option<Connection> {
+    pub(crate) fn take(&self, hop: &Arc<NextHop>, idle: Duration, now: Moment) -> Option<Connection> {
         let mut all = self.0.lock();
         let waiting = all.get_mut(hop)?;
         while let Some((since, mut connection)) = waiting.pop() {
-            if now.since(since) < IDLE_TIME && connection.is_quiet() {
+            if now.since(since) < idle && connection.is_quiet() {
                 return Some(connection);
             }
             connection.close();
@@ -37,10 +32,10 @@ impl Pool {
     }
 
     /// Keeps one, or closes it if enough wait already.
-    pub(crate) fn put(&self, hop: &Arc<NextHop>, connection: Connection, now: Moment) {
+    pub(crate) fn put(&self, hop: &Arc<NextHop>, connection: Connection, max: usize, now: Moment) {
         let mut all = self.0.lock();
         let waiting = all.entry(Arc::clone(hop)).or_default();
-        if waiting.len() < IDLE_MAX {
+        if waiting.len() < max {
             waiting.push((now, connection));
         } else {
             connection.close();
@@ -48,10 +43,10 @@ impl Pool {
     }
 
     /// Closes those that waited too long. True if some go on waiting.
-    pub(crate) fn sweep(&self, now: Moment) -> bool {
+    pub(crate) fn sweep(&self, idle: Duration, now: Moment) -> bool {
         let mut all = self.0.lock();
         all.retain(|_, waiting| {
-            let young = waiting.iter().position(|(since, _)| now.since(*since) < IDLE_TIME);
+            let young = waiting.iter().position(|(since, _)| now.since(*since) < idle);
             for (_, connection) in waiting.drain(..young.unwrap_or(waiting.len())) {
                 connection.close();
             }

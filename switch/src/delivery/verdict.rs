@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use mail_model::{Envelope, RecipientIndex, Reply, ReversePath, WallTime};
+use mail_model::{Envelope, Recipient, RecipientIndex, Reply, ReversePath, WallTime};
 use queue_format::record::{Failure, OutcomeGroup, Verdict};
 use schedule::RetryPolicy;
+use settings::{BounceSettings, DoubleBounce};
 use smtp::transaction::RecipientResult;
 
 /// Groups that are searched for one with the same verdict and reply.
@@ -19,6 +20,10 @@ pub(crate) struct Judge<'a> {
     pub(crate) policy: RetryPolicy,
     /// How long to wait if it is tried again.
     pub(crate) delay: Duration,
+    /// The host that takes it sends the notifications of success.
+    pub(crate) dsn_passed_on: bool,
+    /// What becomes of mail without a sender.
+    pub(crate) bounces: &'a BounceSettings,
 }
 
 /// What became of all.
@@ -31,12 +36,14 @@ pub(crate) struct Sentence {
     pub(crate) in_doubt: u64,
     /// Those whose sender is to be told.
     pub(crate) owed: Vec<RecipientIndex>,
+    /// Those that failed and have no sender.
+    pub(crate) doubles: Vec<RecipientIndex>,
 }
 
 impl Sentence {
     /// True if every recipient is delivered: the only outcome nobody has to wait for.
     pub(crate) fn is_all_delivered(&self) -> bool {
-        self.deferred == 0 && self.failed == 0 && self.in_doubt == 0
+        self.deferred == 0 && self.failed == 0 && self.in_doubt == 0 && self.owed.is_empty()
     }
 
     /// The first thing that was said, for the log.
@@ -64,7 +71,7 @@ impl Judge<'_> {
             let (verdict, reply) = match result {
                 RecipientResult::Delivered(reply) => {
                     sentence.delivered += 1;
-                    (Verdict::Delivered, reply)
+                    (self.delivered(index, &mut sentence), reply)
                 }
                 RecipientResult::Failed(reply) => {
                     (self.failed(index, Failure::Bounced, &mut sentence), reply)
@@ -88,11 +95,35 @@ impl Judge<'_> {
         sentence
     }
 
-    fn failed(self, index: RecipientIndex, how: Failure, sentence: &mut Sentence) -> Verdict {
-        // RFC 5321 4.5.5: nothing is ever reported to the null path. RFC 3461 4.1: nor where it is not wanted.
+    /// RFC 3461 5.2.2: where the next host sends no notifications, we tell the sender who asked.
+    fn delivered(self, index: RecipientIndex, sentence: &mut Sentence) -> Verdict {
         let recipient = self.envelope.recipients.get(usize::from(index));
-        let owed = self.envelope.reverse_path != ReversePath::Null
-            && recipient.is_some_and(mail_model::Recipient::wants_failure);
+        let owed = !self.dsn_passed_on
+            && self.envelope.reverse_path != ReversePath::Null
+            && recipient.is_some_and(Recipient::wants_success);
+        if owed {
+            sentence.owed.push(index);
+            return Verdict::DeliveredOwed;
+        }
+        Verdict::Delivered
+    }
+
+    fn failed(self, index: RecipientIndex, how: Failure, sentence: &mut Sentence) -> Verdict {
+        let recipient = self.envelope.recipients.get(usize::from(index));
+        // RFC 5321 4.5.5: nothing is ever reported to the null path. RFC 3461 4.1: nor where it is not wanted.
+        let owed = if self.envelope.reverse_path == ReversePath::Null {
+            sentence.doubles.push(index);
+            if self.bounces.double == DoubleBounce::Hold {
+                // It is held once this is written.
+                sentence.deferred += 1;
+                return Verdict::Deferred { due: self.now };
+            }
+            // What cannot be delivered to the postmaster ends.
+            self.bounces.double == DoubleBounce::Postmaster
+                && recipient.is_some_and(|recipient| recipient.address != self.bounces.postmaster)
+        } else {
+            recipient.is_some_and(Recipient::wants_failure)
+        };
         sentence.failed += 1;
         if owed {
             sentence.owed.push(index);
@@ -110,7 +141,7 @@ impl Judge<'_> {
 
 #[cfg(test)]
 mod tests {
-    use mail_model::{EnhancedStatus, Mailbox, Notify, Recipient};
+    use mail_model::{EnhancedStatus, Mailbox, Notify};
 
     use super::*;
 
@@ -130,7 +161,15 @@ mod tests {
     fn pass(envelope: &Envelope, age: u64, results: Vec<(RecipientIndex, RecipientResult)>) -> Sentence {
         let policy = RetryPolicy { lifetime: Duration::from_secs(100), ..RetryPolicy::default() };
         let received = WallTime(NOW.0 - age * 1_000);
-        Judge { envelope, received, now: NOW, policy, delay: Duration::from_mins(1) }.pass(results)
+        let bounces = bounces(DoubleBounce::Discard);
+        let delay = Duration::from_mins(1);
+        let bounces = &bounces;
+        Judge { envelope, received, now: NOW, policy, delay, dsn_passed_on: false, bounces }.pass(results)
+    }
+
+    fn bounces(double: DoubleBounce) -> BounceSettings {
+        let postmaster = Mailbox::parse_stored("postmaster@example.test").unwrap();
+        BounceSettings { warn: None, double, postmaster }
     }
 
     fn said(code: u16) -> Reply {
@@ -179,5 +218,54 @@ mod tests {
         assert_eq!(verdict(100, RecipientResult::Deferred(said(450))), expired);
         let later = NOW + Duration::from_mins(1);
         assert_eq!(verdict(100, RecipientResult::InDoubt(said(450))), Verdict::InDoubt { due: later });
+    }
+
+    #[test]
+    fn success_is_owed_to_who_asked_unless_the_next_host_tells_it() {
+        let success = Some(Notify { success: true, failure: true, delay: false });
+        let asked = envelope(Some("from@example.test"), &[success, None]);
+        let results =
+            || vec![(0, RecipientResult::Delivered(said(250))), (1, RecipientResult::Delivered(said(250)))];
+        let sentence = pass(&asked, 0, results());
+        assert_eq!(sentence.owed, [0]);
+        assert_eq!(sentence.groups.first().map(|group| group.verdict), Some(Verdict::DeliveredOwed));
+        assert!(!sentence.is_all_delivered() && sentence.delivered == 2);
+        let bounces = bounces(DoubleBounce::Discard);
+        let (policy, delay) = (RetryPolicy::default(), Duration::ZERO);
+        let judge = Judge {
+            envelope: &asked,
+            received: NOW,
+            now: NOW,
+            policy,
+            delay,
+            dsn_passed_on: true,
+            bounces: &bounces,
+        };
+        assert!(judge.pass(results()).is_all_delivered());
+    }
+
+    #[test]
+    fn mail_without_a_sender_that_fails_ends_as_the_policy_says() {
+        let nobody = envelope(None, &[None]);
+        let verdict = |double| {
+            let bounces = bounces(double);
+            let (policy, delay) = (RetryPolicy::default(), Duration::ZERO);
+            let judge = Judge {
+                envelope: &nobody,
+                received: NOW,
+                now: NOW,
+                policy,
+                delay,
+                dsn_passed_on: false,
+                bounces: &bounces,
+            };
+            let mut sentence = judge.pass(vec![(0, RecipientResult::Failed(said(550)))]);
+            assert_eq!(sentence.doubles, [0]);
+            sentence.groups.remove(0).verdict
+        };
+        let how = Failure::Bounced;
+        assert_eq!(verdict(DoubleBounce::Discard), Verdict::Failed { how, owed: false });
+        assert_eq!(verdict(DoubleBounce::Postmaster), Verdict::Failed { how, owed: true });
+        assert_eq!(verdict(DoubleBounce::Hold), Verdict::Deferred { due: NOW });
     }
 }

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use mail_model::{EnhancedStatus, Reply};
 use routing::{Credentials, Host, HostPort, NextHop, Protocol};
+use settings::EightBit;
 
 use super::connection::{Approach, Connection, Failure, unreachable};
 use super::context::{Context, Phase};
@@ -141,14 +142,17 @@ impl Door<'_> {
     async fn open(self, demand: &Demand) -> Result<Connection, Failure> {
         let settings = self.context.settings.load_full();
         let tls = self.context.tls.load_full();
+        let owner = settings.delivery.owner(self.context.queue.id());
         let approach = Approach {
             protocol: self.protocol,
-            name: &settings.node.hostname,
+            name: owner.and_then(|owner| owner.ehlo.as_ref()).unwrap_or(&settings.node.hostname),
+            source: owner.map_or(&[], |owner| &owner.source),
             timeouts: &settings.limits.send,
             demand,
             credentials: self.credentials,
             tls: &tls,
             handshake: settings.limits.tls_handshake,
+            takes_eight_bit: settings.delivery.eight_bit == EightBit::Send,
         };
         let opened = approach.open(self.host, self.addresses).await;
         let handshakes = &self.context.counters.handshakes;

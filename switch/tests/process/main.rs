@@ -26,6 +26,7 @@ mod published;
 mod relay;
 mod relay_through;
 mod reload;
+mod require_tls;
 mod routes;
 mod service;
 mod site;

@@ -8,7 +8,7 @@ use queue_format::record::RecipientState;
 use rig::{Behaviour, Rule, Sink, SinkOptions, Stage};
 use rustix::process::Signal;
 
-use crate::site::{Config, PATIENCE, Site, begin, clock, key, until};
+use crate::site::{Config, PATIENCE, Site, begin, clock, key, send_to, until};
 
 /// Sends a message. Its id.
 async fn send(site: &Site) -> MessageId {
@@ -23,7 +23,7 @@ async fn send(site: &Site) -> MessageId {
 async fn operate(site: &Site, verb: Verb, messages: &[&MessageId]) -> Operated {
     let messages = messages.iter().map(|id| (*id).clone()).collect();
     let reason = "ann@host.test: a test".to_owned();
-    match site.ask(Request::Operate { verb, messages, reason }).await.unwrap() {
+    match site.ask(Request::Operate { verb, messages, reason, to: None }).await.unwrap() {
         Answer::Operated(operated) => operated,
         other @ (Answer::Status(_) | Answer::Ready(_) | Answer::Done { .. } | Answer::Metrics { .. }) => {
             unreachable!("{other:?}")
@@ -116,7 +116,7 @@ async fn what_is_not_in_the_queue_is_counted_apart_and_a_wrong_order_changes_not
         (vec![id.clone()], " "),
     ];
     for (messages, reason) in wrong {
-        let request = Request::Operate { verb: Verb::Delete, messages, reason: reason.into() };
+        let request = Request::Operate { verb: Verb::Delete, messages, reason: reason.into(), to: None };
         match site.ask(request).await {
             Err(control::CallError::Fault(fault)) => assert_eq!(fault.code, control::Code::Invalid),
             other => unreachable!("{reason}: {other:?}"),
@@ -162,4 +162,56 @@ async fn a_message_that_is_given_up_is_bounced_once_and_a_running_attempt_is_lef
     let (totals, balance) = (found.replay.books.totals(), found.replay.books.balance());
     assert!(balance.holds && found.replay.faults.is_empty(), "{balance:?} {:?}", found.replay.faults);
     assert_eq!((totals.bounced, totals.generated, totals.queued()), (1, 1, Some(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirection_outlives_its_owner_and_leads_past_the_route() {
+    let site = Site::new(&Config::default());
+    let mut switch = site.start_ready().await;
+    let id = send(&site).await;
+    assert_eq!(operate(&site, Verb::Hold, &[&id]).await, moved(1));
+    let sink = Sink::start(SinkOptions::new(clock())).unwrap();
+    let redirect = |to: &str| Request::Operate {
+        verb: Verb::Redirect,
+        messages: vec![id.clone()],
+        reason: "ann@host.test: a test".to_owned(),
+        to: Some(to.to_owned()),
+    };
+    let refused = site.ask(redirect("not:a:hop")).await.unwrap_err().to_string();
+    assert!(refused.contains("not:a:hop"), "{refused}");
+    assert!(matches!(site.ask(redirect(&sink.address().to_string())).await, Ok(Answer::Operated(_))));
+    switch.signal(Signal::KILL);
+    switch.ended().await;
+    let _switch = site.start_ready().await;
+    assert_eq!(standing(&site, &id).map(|(state, _)| state), Some(RecipientState::Held), "it stays held");
+    assert_eq!(operate(&site, Verb::Release, &[&id]).await, moved(1));
+    assert!(sink.wait_for(|tally| tally.deliveries == 1, PATIENCE).await, "{:?}", sink.tally());
+    until("its end is on disk", || standing(&site, &id).is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_goes_to_a_suspended_domain_until_it_is_over_and_a_restart_does_not_end_it() {
+    let sink = Sink::start(SinkOptions::new(clock())).unwrap();
+    let site = Site::new(&Config { next_hop: Some(sink.address()), ..Config::default() });
+    let mut switch = site.start_ready().await;
+    let reason = || "ann@host.test: a test".to_owned();
+    let suspend = |domain: &str, for_ms| Request::Suspend { domain: domain.into(), for_ms, reason: reason() };
+    assert!(site.ask(suspend("not a domain", 1)).await.is_err());
+    let done = site.ask(suspend("example.test", 3_600_000)).await;
+    assert!(matches!(done, Ok(Answer::Done { .. })), "{done:?}");
+    for deliveries in [1, 2] {
+        let both = ["a@example.test", "b@other.test"];
+        assert_eq!(send_to(&site, &both).await.1.code, 250);
+        assert!(sink.wait_for(|tally| tally.deliveries == deliveries, PATIENCE).await, "{}", switch.log());
+        until("its end is on disk", || site.inspect().replay.books.totals().delivered == deliveries).await;
+        switch.signal(Signal::KILL);
+        switch.ended().await;
+        switch = site.start_ready().await;
+    }
+    let others = |sink: &Sink| sink.deliveries().iter().all(|one| one.recipients == ["b@other.test"]);
+    assert!(others(&sink));
+    let resume = || Request::Unsuspend { domain: "example.test".into(), reason: reason() };
+    assert!(matches!(site.ask(resume()).await, Ok(Answer::Done { .. })));
+    assert!(sink.wait_for(|tally| tally.deliveries == 4, PATIENCE).await, "{}", switch.log());
+    assert!(site.ask(resume()).await.is_err(), "it is over");
 }

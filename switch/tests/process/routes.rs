@@ -46,6 +46,7 @@ async fn discard_deletes_hold_keeps_and_error_refuses_at_rcpt() {
         verb: Verb::Release,
         messages: vec![id.clone()],
         reason: "ann@host.test: a test".to_owned(),
+        to: None,
     };
     let times = switch.log().matches("delivery.put_aside").count();
     site.ask(release()).await.unwrap();

@@ -165,6 +165,10 @@ fn record(epoch: u8, frame: Frame, totals: Totals) -> Record {
                 attempts: 0,
                 due: WallTime(0),
                 last_reply: None,
+                warned: false,
+                doubtful: false,
+                crashes: 0,
+                redirect: None,
             };
             Record::Carry(CarryRecord { message: message(id), recipients: vec![queued] })
         }

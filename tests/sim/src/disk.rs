@@ -163,11 +163,7 @@ impl Mount {
     }
 
     /// An operation that is done or not: a process that dies of it dies before or after.
-    fn whole<T>(
-        &self,
-        usual: Time,
-        act: impl FnOnce(&mut Inner, Time) -> io::Result<T>,
-    ) -> io::Result<T> {
+    fn whole<T>(&self, usual: Time, act: impl FnOnce(&mut Inner, Time) -> io::Result<T>) -> io::Result<T> {
         let dies = self.operation(usual)?;
         let scheduler = &self.disk.scheduler;
         if dies && scheduler.draw(|chance| chance.one_in(2)) {

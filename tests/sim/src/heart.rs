@@ -321,7 +321,8 @@ impl Heart {
                 inner.probing = false;
                 let asked = std::mem::take(&mut inner.probe_for);
                 let now = clock.now();
-                let steps = asked.iter().map(|queue| heart.step(&mut inner, queue, now, &Event::Probed(took)));
+                let steps =
+                    asked.iter().map(|queue| heart.step(&mut inner, queue, now, &Event::Probed(took)));
                 steps.flatten().collect()
             };
             heart.carry_out(todo);
@@ -369,7 +370,12 @@ impl Heart {
         // The end of a child is noticed.
         let ended: Vec<QueueId> = {
             let dead = |process: &ProcessId| self.site.scheduler.is_dead(*process);
-            inner.children.iter().filter(|(_, process)| dead(process)).map(|(queue, _)| queue.clone()).collect()
+            inner
+                .children
+                .iter()
+                .filter(|(_, process)| dead(process))
+                .map(|(queue, _)| queue.clone())
+                .collect()
         };
         for queue in ended {
             inner.children.remove(&queue);

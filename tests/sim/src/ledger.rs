@@ -119,7 +119,9 @@ impl Ledger {
         let known = inner.by_name.get(name).map(|number| inner.offers[number].len);
         let fault = match (known, found) {
             (None, _) => Some(format!("{name:?} was never offered")),
-            (Some(len), Ok(bytes)) if *bytes != content(name, len) => Some(format!("{name:?} has another content")),
+            (Some(len), Ok(bytes)) if *bytes != content(name, len) => {
+                Some(format!("{name:?} has another content"))
+            }
             (Some(_), Ok(_) | Err(_)) => None,
         };
         inner.wrong.extend(fault);

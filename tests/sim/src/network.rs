@@ -74,7 +74,8 @@ impl Network {
     pub(crate) fn receive(&self, node: usize) -> Vec<Datagram> {
         let now = self.scheduler.now();
         let mut inner = self.inner.lock();
-        let (come, coming) = std::mem::take(&mut inner.inboxes[node]).into_iter().partition(|(at, _)| *at <= now);
+        let (come, coming) =
+            std::mem::take(&mut inner.inboxes[node]).into_iter().partition(|(at, _)| *at <= now);
         inner.inboxes[node] = coming;
         let mut come: Vec<(Time, Datagram)> = come;
         come.sort_by_key(|(at, _)| *at);

@@ -112,7 +112,8 @@ impl Platter {
 
     /// What another node saw, it saw because it was written back.
     fn seen(&mut self, cache: usize, matches: impl Fn(&Path) -> bool) {
-        for change in self.changes.iter_mut().filter(|change| change.cache != cache && matches(&change.path)) {
+        for change in self.changes.iter_mut().filter(|change| change.cache != cache && matches(&change.path))
+        {
             change.durable = true;
         }
     }
@@ -327,8 +328,11 @@ impl Platter {
 
     /// Some cache writes a sector back, without being asked.
     pub(crate) fn trickle(&mut self, chance: &mut Chance) {
-        let dirty: Vec<(Inode, usize)> =
-            self.files.iter().flat_map(|(inode, file)| file.dirty.keys().map(|cache| (*inode, *cache))).collect();
+        let dirty: Vec<(Inode, usize)> = self
+            .files
+            .iter()
+            .flat_map(|(inode, file)| file.dirty.keys().map(|cache| (*inode, *cache)))
+            .collect();
         if dirty.is_empty() {
             return;
         }

@@ -7,8 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cluster::instance::{Order, State};
 use mail_model::{
-    BootId, Clock, Domain, Envelope, Mailbox, QueueId, Recipient, RecipientIndex, ReversePath, Role,
-    WallTime,
+    BootId, Clock, Domain, Envelope, Mailbox, QueueId, Recipient, RecipientIndex, ReversePath, Role, WallTime,
 };
 use parking_lot::Mutex;
 use queue_format::record::{
@@ -146,9 +145,7 @@ impl Switch {
         }
         scheduler.wait(self.queue.release());
         let state = *self.queue.state().borrow();
-        scheduler.tell(|| {
-            format!("queue {} on {}: {}", self.queue.id(), self.node.id, state.as_str())
-        });
+        scheduler.tell(|| format!("queue {} on {}: {}", self.queue.id(), self.node.id, state.as_str()));
     }
 
     fn begin(&self, role: Role) {
@@ -278,7 +275,8 @@ impl Switch {
         let (site, scheduler, name) = (&self.site, &self.site.scheduler, self.name(key));
         let waiting = self.queue.books(|books| {
             let message = books.message(key)?;
-            let queued = (0..).zip(message.standings.iter()).filter(|(_, s)| s.state == RecipientState::Queued);
+            let queued =
+                (0..).zip(message.standings.iter()).filter(|(_, s)| s.state == RecipientState::Queued);
             Some(queued.map(|(index, _)| index).collect::<Vec<RecipientIndex>>())
         });
         let Some(Some(recipients)) = waiting else { return Outcome::Untried };

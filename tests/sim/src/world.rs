@@ -95,7 +95,8 @@ pub(crate) fn play(story: Story<'_>) -> Report {
     world.run_until(16 * SECOND, &mut chance);
     world.heal();
     let rested = world.rest(&mut chance);
-    let takeovers = world.takeovers + world.hearts.iter().flatten().map(|h| h.decided(Verdict::Taken)).sum::<usize>();
+    let takeovers =
+        world.takeovers + world.hearts.iter().flatten().map(|h| h.decided(Verdict::Taken)).sum::<usize>();
     let mut report = Report {
         takeovers,
         claims: world.site.disk.claims().saturating_sub(count),
@@ -141,7 +142,11 @@ impl World {
                 Deed::PowerOn(node) => self.power_on(node),
                 Deed::Take(node) => {
                     let queue = self.queue(node);
-                    self.hearts.iter().flatten().filter(|h| !h.is_dead()).for_each(|h| h.order_takeover(&queue));
+                    self.hearts
+                        .iter()
+                        .flatten()
+                        .filter(|h| !h.is_dead())
+                        .for_each(|h| h.order_takeover(&queue));
                 }
                 Deed::Calm(node) => self.site.disk.set_weather(node, |weather| *weather = Weather::default()),
                 Deed::Refill => self.site.disk.limit_free(None),
@@ -223,7 +228,9 @@ impl World {
                 self.hurt_links(fault, (node, other), chance);
                 self.later(span, Deed::HealLinks);
             }
-            Fault::StallNode => self.site.disk.set_weather(node, |weather| weather.stalled_until = now + span),
+            Fault::StallNode => {
+                self.site.disk.set_weather(node, |weather| weather.stalled_until = now + span)
+            }
             Fault::StallAll => {
                 for node in 0..count {
                     self.site.disk.set_weather(node, |weather| weather.stalled_until = now + span);

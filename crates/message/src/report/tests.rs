@@ -18,7 +18,7 @@ fn report() -> Report {
         arrived: WallTime(1_700_000_000_000),
         at: WallTime(1_700_000_060_000),
         recipients: vec![
-            FailedRecipient {
+            ReportedRecipient {
                 address: mailbox("nobody@example.test"),
                 original: Some(OriginalRecipient {
                     address_type: "rfc822".into(),
@@ -26,14 +26,14 @@ fn report() -> Report {
                 }),
                 reply: Some(Reply::from_peer(550, "5.1.1 no such user")),
                 remote: Some("10.0.0.1:25".into()),
-                expired: false,
+                action: Action::Failed,
             },
-            FailedRecipient {
+            ReportedRecipient {
                 address: mailbox("slow@example.test"),
                 original: None,
                 reply: Some(Reply::from_peer(451, "4.3.0 later")),
                 remote: None,
-                expired: true,
+                action: Action::Expired,
             },
         ],
         returned: Returned::Headers(b"Subject: hello\r\nFrom: <sender@example.test>\r\n".to_vec()),

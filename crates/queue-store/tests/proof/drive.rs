@@ -243,6 +243,7 @@ impl User<'_> {
             recipients: vec![recipient],
             at: WallTime(3),
             by: "operator".into(),
+            to: None,
         };
         self.note(Note::Ask { key, recipient, fate });
         let answer = self.queue.operate(operate).await;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use cluster::instance::State;
 use mail_model::{Epoch, Reply, WallTime};
 use queue_format::record::{
-    Content, Failure, MessageKey, MessageRecord, OperateRecord, OutcomeGroup, OutcomeRecord, Settles, Verb,
-    Verdict,
+    Content, Failure, MessageKey, MessageRecord, OperateRecord, OutcomeGroup, OutcomeRecord, Settles, Told,
+    Verb, Verdict,
 };
 use queue_store::inspect::{self, Depth, Inspection};
 use queue_store::{Queue, QueueOptions};
@@ -79,12 +79,15 @@ async fn fill(queue: &Queue) {
     for (verb, recipient) in [(Verb::Hold, 4), (Verb::Delete, 5)] {
         let by = "root: test".to_owned();
         let recipients = vec![recipient];
-        queue.operate(OperateRecord { message: mixed, verb, recipients, at: WallTime(7), by }).await.unwrap();
+        queue
+            .operate(OperateRecord { message: mixed, verb, recipients, at: WallTime(7), by, to: None })
+            .await
+            .unwrap();
     }
     let refused = accept(queue, 1, 10).await;
     settle(queue, refused, 0, failed).await;
     let key = queue.next_key();
-    let settles = Some(Settles { message: refused, recipients: vec![(0, Failure::Bounced)] });
+    let settles = Some(Settles { message: refused, recipients: vec![(0, Told::Failed(Failure::Bounced))] });
     let bounce = MessageRecord { settles, ..message(key, 1, 40, Content::Inline) };
     queue.accept(bounce, Bytes::from(content(key, 40))).await.unwrap();
     let large = queue.next_key();

@@ -74,7 +74,7 @@ impl Fate {
         match state {
             RecipientState::Queued => Self::Queued,
             RecipientState::Held => Self::Held,
-            RecipientState::Owed(_) => Self::Owed,
+            RecipientState::Owed(_) | RecipientState::OwedSuccess => Self::Owed,
             RecipientState::Delivered => Self::Delivered,
             RecipientState::Failed(_) => Self::Failed,
             RecipientState::Deleted => Self::Deleted,

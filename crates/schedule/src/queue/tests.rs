@@ -13,7 +13,7 @@ fn queue(per_destination: usize, total: usize) -> Queue<&'static str, u32> {
         max: Duration::from_mins(1),
         lifetime: Duration::from_hours(120),
     };
-    Queue::new(ConcurrencyLimits { per_destination, total }, pause)
+    Queue::new(ConcurrencyLimits { per_destination, total, initial: per_destination }, pause)
 }
 
 fn all(queue: &mut Queue<&'static str, u32>, now: u64) -> Vec<(&'static str, u32)> {
@@ -270,7 +270,7 @@ proptest! {
     #[test]
     fn nothing_is_lost_nothing_is_early_and_no_window_is_exceeded(steps in steps()) {
         let pause = RetryPolicy { first: Duration::from_secs(1), max: Duration::from_secs(9), ..RetryPolicy::default() };
-        let limits = ConcurrencyLimits { per_destination: 2, total: 5 };
+        let limits = ConcurrencyLimits { per_destination: 2, total: 5, initial: 2 };
         let mut twin = Twin {
             queue: Queue::new(limits, pause),
             now: 0,
@@ -297,4 +297,43 @@ proptest! {
             prop_assert!(idle <= 4, "it wakes and has nothing");
         }
     }
+}
+
+#[test]
+fn a_new_destination_is_not_flooded_and_its_window_opens_as_it_answers() {
+    let mut queue =
+        Queue::new(ConcurrencyLimits { per_destination: 4, total: 10, initial: 2 }, RetryPolicy::default());
+    for item in 0..100 {
+        queue.add(&"a", item, Moment(0), NEVER);
+    }
+    assert_eq!(all(&mut queue, 0).len(), 2);
+    let mut widths = Vec::new();
+    for item in 0..6 {
+        queue.finished(&"a", item, Outcome::Reached, Moment(0));
+        all(&mut queue, 0);
+        widths.push(queue.running());
+    }
+    assert_eq!(widths, [2, 3, 3, 3, 4, 4]);
+}
+
+#[test]
+fn attempts_at_a_pace_follow_each_other_evenly_even_after_the_line_was_empty() {
+    let mut queue = queue(10, 10);
+    for item in 0..3 {
+        queue.set_pace(&"a", Duration::from_secs(1));
+        queue.add(&"a", item, Moment(0), NEVER);
+    }
+    queue.add(&"b", 9, Moment(0), NEVER);
+    assert_eq!(all(&mut queue, 100), [("a", 0), ("b", 9)]);
+    assert_eq!(queue.next_wake(), Some(Moment(1_100)));
+    assert_eq!(all(&mut queue, 1_099), []);
+    assert_eq!(all(&mut queue, 1_100), [("a", 1)]);
+    assert_eq!(all(&mut queue, 5_000), [("a", 2)]);
+    for item in 0..3 {
+        queue.finished(&"a", item, Outcome::Reached, Moment(5_000));
+    }
+    queue.set_pace(&"a", Duration::from_secs(1));
+    queue.add(&"a", 7, Moment(5_000), NEVER);
+    assert_eq!(all(&mut queue, 5_999), []);
+    assert_eq!(all(&mut queue, 6_000), [("a", 7)]);
 }

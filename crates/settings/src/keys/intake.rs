@@ -364,4 +364,10 @@ pub(super) const KEYS: &[Key] = &[
         "Transactions at once toward one next hop. Not more than `concurrency`.",
     ),
     key("limits.concurrency", "number", Is("500"), "Transactions at once in all."),
+    key(
+        "limits.concurrency_initial",
+        "number",
+        Is("5"),
+        "Transactions at once toward a next hop of which nothing is known yet. From there it grows as they are answered; where some are turned away it shrinks to those that were not, and grows again slowly.",
+    ),
 ];

@@ -77,6 +77,8 @@ impl Session {
                 (offered.smtputf8, "SMTPUTF8"),
                 (offered.chunking, "CHUNKING"),
                 (offered.dsn, "DSN"),
+                // RFC 8689 2: only on a connection under TLS.
+                (offered.require_tls && self.protection == Protection::Tls, "REQUIRETLS"),
                 (self.protection == Protection::Offered, "STARTTLS"),
                 (self.believes_xclient, xclient::OFFER),
                 (auth.is_some(), auth.as_deref().unwrap_or_default()),
@@ -162,6 +164,7 @@ impl Session {
         let not_offered = (!hello.extended && parameters != MailParameters::default())
             || (parameters.body.is_some() && !offered.eight_bit_mime)
             || (parameters.smtputf8 && !offered.smtputf8)
+            || (parameters.require_tls && !(offered.require_tls && self.protection == Protection::Tls))
             || (parameters.submitter.is_some() && self.login.mechanisms.is_empty())
             || ((parameters.ret.is_some() || parameters.envid.is_some()) && !offered.dsn);
         if not_offered {
@@ -178,6 +181,7 @@ impl Session {
         let mut envelope = Envelope::from_sender(reverse_path);
         envelope.body = parameters.body.unwrap_or_default();
         envelope.smtputf8 = parameters.smtputf8;
+        envelope.require_tls = parameters.require_tls;
         envelope.ret = parameters.ret;
         envelope.envid = parameters.envid;
         let request = SenderRequest {

@@ -53,11 +53,20 @@ pub struct Extensions {
     pub chunking: bool,
     /// RFC 3461.
     pub dsn: bool,
+    /// RFC 8689; under TLS only.
+    pub require_tls: bool,
 }
 
 impl Default for Extensions {
     fn default() -> Self {
-        Self { pipelining: true, eight_bit_mime: true, smtputf8: true, chunking: true, dsn: true }
+        Self {
+            pipelining: true,
+            eight_bit_mime: true,
+            smtputf8: true,
+            chunking: true,
+            dsn: true,
+            require_tls: true,
+        }
     }
 }
 

@@ -9,8 +9,7 @@ use crate::{parameter, path, xtext};
 
 /// `MAIL`; `None` if the sender cannot be written.
 ///
-/// Where 8BITMIME is not offered BODY= is left out and the message goes as it is: converting it would break signatures,
-/// and peers that strip the eighth bit are gone.
+/// Where 8BITMIME is not offered BODY= is left out; whether the message may go then was decided before.
 pub(crate) fn mail(
     envelope: &Envelope,
     octets: u64,
@@ -34,6 +33,9 @@ pub(crate) fn mail(
     }
     if smtputf8 {
         line.push_str(" SMTPUTF8");
+    }
+    if envelope.require_tls && peer.require_tls {
+        line.push_str(" REQUIRETLS");
     }
     if peer.dsn {
         match envelope.ret {

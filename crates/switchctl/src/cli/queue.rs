@@ -1,16 +1,18 @@
 //! `switchctl queue`: what waits, and verbs on it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use control::switch::Verb;
 use mail_model::MessageId;
+use routing::{DomainPattern, NextHop};
 
 use super::common::Common;
 use crate::command::Outcome;
 use crate::filter::{self, Filter, Term};
 use crate::output::Format;
-use crate::{operate, queue};
+use crate::{operate, queue, suspend};
 
 /// What the help of every verb on messages ends with.
 const VERB_HELP: &str = "\
@@ -64,6 +66,17 @@ pub(super) enum Queue {
     Import {
         /// The folder.
         folder: PathBuf,
+        /// It is a Postfix spool (/var/spool/postfix), or a queue of one, which `postcat` reads. Messages on hold are left,
+        /// unless their queue is named. That Postfix must be stopped. Its files stay.
+        #[arg(long)]
+        postfix: bool,
+    },
+    /// Take the messages of a queue directory that belongs to no node of this cluster (from a backup, or of a node that was
+    /// given up) into this node's queue, by way of its maildrop. The directory is renamed to DIR.adopted. Messages get new ids, and
+    /// their NOTIFY wishes are not kept.
+    Adopt {
+        /// The queue's directory.
+        dir: PathBuf,
     },
     /// Read every byte of a queue and say what is not as it was written. Touches nothing.
     Fsck {
@@ -81,6 +94,43 @@ pub(super) enum Queue {
     /// Try messages at once, whatever their time and whatever is known of their next hop.
     #[command(after_help = VERB_HELP)]
     Retry(Order),
+    /// Send messages to another next hop from now on, whatever their route says.
+    #[command(after_help = VERB_HELP)]
+    Redirect {
+        /// Where to, as in a route: `10.0.0.1, mx.example.test:2525`, `mx`, `lmtp://host:24`. The TLS policy is `may`.
+        #[arg(
+            long,
+            value_name = "NEXT_HOP",
+            required_unless_present = "to_route",
+            conflicts_with = "to_route"
+        )]
+        to: Option<NextHop>,
+        /// By their route again.
+        #[arg(long)]
+        to_route: bool,
+        #[command(flatten)]
+        order: Order,
+    },
+    /// Begin no attempt for a domain (`.example.test`: all below it) for some time; without one, say which are suspended.
+    Suspend {
+        /// The domain.
+        #[arg(requires = "span")]
+        domain: Option<DomainPattern>,
+        /// For how long: 30m, 2h, 1d.
+        #[arg(long = "for", value_parser = settings::parse_duration, value_name = "D")]
+        span: Option<Duration>,
+        /// Why, for the record.
+        #[arg(long, value_parser = operate::reason, default_value = "ordered by an operator")]
+        reason: String,
+    },
+    /// Serve a suspended domain again, at once.
+    Resume {
+        /// The domain, as it was suspended.
+        domain: DomainPattern,
+        /// Why, for the record.
+        #[arg(long, value_parser = operate::reason, default_value = "ordered by an operator")]
+        reason: String,
+    },
     /// Give messages up: their senders are told that they could not be delivered. An attempt that runs is finished.
     #[command(after_help = VERB_HELP)]
     Bounce(Order),
@@ -117,7 +167,9 @@ pub(super) fn run(common: &Common, verb: &Queue) -> Outcome {
         }
         Queue::List { what } => queue::list(context, Filter::new(what)),
         Queue::Export { folder, what } => queue::export(context, folder, Filter::new(what)),
-        Queue::Import { folder } => queue::import(context, folder),
+        Queue::Import { folder, postfix: true } => queue::import_postfix(context, folder),
+        Queue::Import { folder, postfix: false } => queue::import(context, folder),
+        Queue::Adopt { dir } => queue::adopt(context, dir),
         Queue::Show { id } => queue::show(context, id),
         Queue::Cat { id } => queue::cat(context, id),
         Queue::Fsck { .. } => queue::fsck_all(context),
@@ -125,6 +177,14 @@ pub(super) fn run(common: &Common, verb: &Queue) -> Outcome {
         Queue::Hold(order) => operate::run(context, Verb::Hold, &order.choice, &order.reason),
         Queue::Release(order) => operate::run(context, Verb::Release, &order.choice, &order.reason),
         Queue::Retry(order) => operate::run(context, Verb::Retry, &order.choice, &order.reason),
+        Queue::Redirect { to, order, .. } => {
+            operate::redirect(context, to.as_ref(), &order.choice, &order.reason)
+        }
+        Queue::Suspend { domain: Some(domain), span, reason } => {
+            suspend::suspend(context, domain, span.unwrap_or_default(), reason)
+        }
+        Queue::Suspend { domain: None, .. } => suspend::suspended(context),
+        Queue::Resume { domain, reason } => suspend::resume(context, domain, reason),
         Queue::Bounce(order) => operate::run(context, Verb::Bounce, &order.choice, &order.reason),
         Queue::Delete { choice, reason } => operate::run(context, Verb::Delete, choice, reason),
     }

@@ -108,6 +108,10 @@ fn mail(s: &Settings) -> Vec<(String, String)> {
         let Some(hop) = route.target.next_hop() else { continue };
         let tls = hop.tls();
         row(&format!("routes '{}' tls", route.pattern), tls.to_string());
+        row(&format!("routes '{}' in_doubt", route.pattern), hop.in_doubt().to_string());
+        if let Some(rate) = hop.rate() {
+            row(&format!("routes '{}' rate", route.pattern), rate.to_string());
+        }
         if let Some(credentials) = hop.credentials() {
             row(&format!("routes '{}' auth.user", route.pattern), credentials.user.to_string());
             row(&format!("routes '{}' auth.password", route.pattern), credentials.password.to_string());
@@ -144,9 +148,23 @@ fn mail(s: &Settings) -> Vec<(String, String)> {
     row("limits.mime_depth", limits.shape.mime_depth.to_string());
     row("limits.concurrency_per_destination", limits.concurrency.per_destination.to_string());
     row("limits.concurrency", limits.concurrency.total.to_string());
+    row("limits.concurrency_initial", limits.concurrency.initial.to_string());
     row("retry.first", settings::show_duration(s.retry.first));
     row("retry.max", settings::show_duration(s.retry.max));
     row("retry.lifetime", settings::show_duration(s.retry.lifetime));
+    row("retry.warn", settings::show_duration(s.bounces.warn.unwrap_or_default()));
+    row("delivery.eight_bit", s.delivery.eight_bit.as_str().to_owned());
+    row("delivery.crash_hold", s.delivery.crash_hold.to_string());
+    row("delivery.cache.connections", s.delivery.cache.connections.to_string());
+    row("delivery.cache.idle", settings::show_duration(s.delivery.cache.idle));
+    row("delivery.cache.messages", s.delivery.cache.messages.to_string());
+    for owner in &s.delivery.owners {
+        let ehlo = owner.ehlo.as_ref().unwrap_or(&s.node.hostname);
+        row(&format!("delivery.owners '{}' ehlo", owner.queue), ehlo.to_string());
+        row(&format!("delivery.owners '{}' source", owner.queue), joined(&owner.source));
+    }
+    row("bounces.double", s.bounces.double.as_str().to_owned());
+    row("bounces.postmaster", s.bounces.postmaster.to_string());
     row("launcher", launcher(s.launcher).to_owned());
     row("(hash)", s.hash.clone());
     rows

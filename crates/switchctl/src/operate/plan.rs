@@ -142,7 +142,7 @@ impl Plan {
 }
 
 /// The node whose switch moves the messages of `queue`.
-fn owner(context: &Context, queue: &QueueId) -> Result<NodeId, String> {
+pub(crate) fn owner(context: &Context, queue: &QueueId) -> Result<NodeId, String> {
     let dir = context.queue_dir(queue);
     let lease = inspect::top_lease(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     lease.map(|(claim, _)| claim.owner).ok_or_else(|| unclaimed(&dir))
@@ -152,6 +152,7 @@ fn applies(verb: Verb, state: RecipientState) -> bool {
     match verb {
         Verb::Hold | Verb::Retry => state == RecipientState::Queued,
         Verb::Release => state == RecipientState::Held,
-        Verb::Bounce | Verb::Delete => !state.is_final(),
+        Verb::Bounce | Verb::Redirect => matches!(state, RecipientState::Queued | RecipientState::Held),
+        Verb::Delete => !state.is_final() && state != RecipientState::OwedSuccess,
     }
 }

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use control::maildrop::{self, Letter};
 use mail_model::{Mailbox, ReversePath};
-use mail_parser::{HeaderValue, MessageParser};
+use mail_parser::{HeaderName, MessageParser};
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::command::{Context, Failure, Outcome};
 use crate::exit::Exit;
 use crate::output::Listing;
+use crate::text::{self, mailbox, with_crlf};
 
 /// An envelope as it is written beside a message.
 #[derive(Debug, Deserialize)]
@@ -37,11 +38,55 @@ pub(crate) fn import(context: &Context, folder: &Path) -> Outcome {
     if files.is_empty() {
         return Err(Failure::not_found(format_args!("{}: there is no file NAME.eml", folder.display())));
     }
+    let taken = files.iter().map(|path| {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let taken = take(context, path, &name);
+        (name, taken)
+    });
+    told(context, taken.collect())
+}
+
+fn take(context: &Context, path: &Path, name: &str) -> Taken {
+    let raw = std::fs::read(path).map_err(|error| error.to_string())?;
+    let (from, to) = match std::fs::read(path.with_extension("json")) {
+        Ok(text) => written(&text)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => guessed(&raw)?,
+        Err(error) => return Err(error.to_string()),
+    };
+    if to.is_empty() {
+        return Err("it has no recipient; write them into NAME.json".to_owned());
+    }
+    leave(context, &format!("import-{name}"), (from, to), &raw)
+}
+
+/// Sender and recipients of a message that was left in the maildrop, or why it was not.
+pub(super) type Taken = Result<(String, usize), String>;
+
+/// Leaves a message in the maildrop under a name.
+pub(super) fn leave(
+    context: &Context,
+    name: &str,
+    (from, to): (ReversePath, Vec<Mailbox>),
+    raw: &[u8],
+) -> Taken {
+    let text = with_crlf(raw);
+    let limit = context.settings.limits.session.limits.message_size;
+    if text.len() as u64 > limit {
+        return Err(format!("more than {limit} bytes (limits.message_size)"));
+    }
+    let letter = Letter::new(&from, &to, !text.is_ascii());
+    let directory = maildrop::directory(&context.settings.node.state_dir);
+    let left = maildrop::leave(&directory, name, &letter, &text);
+    left.map_err(|error| format!("cannot leave it in {}: {error}", directory.display()))?;
+    Ok((from.to_string(), to.len()))
+}
+
+/// What was taken, one row each, and how the command ends.
+pub(super) fn told(context: &Context, taken: Vec<(String, Taken)>) -> Outcome {
     let mut listing = Listing::new("mailswitch.queue.import/1", &["file", "from", "recipients", "fault"]);
     let mut exit = Exit::Ok;
-    for path in files {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        match take(context, &path, &name) {
+    for (name, taken) in taken {
+        match taken {
             Ok((from, recipients)) => {
                 listing.row(vec![json!(name), json!(format!("<{from}>")), json!(recipients), json!(null)]);
             }
@@ -53,28 +98,6 @@ pub(crate) fn import(context: &Context, folder: &Path) -> Outcome {
     }
     context.show(&listing)?;
     Ok(exit)
-}
-
-fn take(context: &Context, path: &Path, name: &str) -> Result<(String, usize), String> {
-    let raw = std::fs::read(path).map_err(|error| error.to_string())?;
-    let limit = context.settings.limits.session.limits.message_size;
-    if raw.len() as u64 > limit {
-        return Err(format!("more than {limit} bytes (limits.message_size)"));
-    }
-    let (from, to) = match std::fs::read(path.with_extension("json")) {
-        Ok(text) => written(&text)?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => guessed(&raw)?,
-        Err(error) => return Err(error.to_string()),
-    };
-    if to.is_empty() {
-        return Err("it has no recipient; write them into NAME.json".to_owned());
-    }
-    let text = with_crlf(&raw);
-    let letter = Letter::new(&from, &to, !text.is_ascii());
-    let directory = maildrop::directory(&context.settings.node.state_dir);
-    let left = maildrop::leave(&directory, &format!("import-{name}"), &letter, &text);
-    left.map_err(|error| format!("cannot leave it in {}: {error}", directory.display()))?;
-    Ok((from.to_string(), to.len()))
 }
 
 fn written(text: &[u8]) -> Result<(ReversePath, Vec<Mailbox>), String> {
@@ -92,35 +115,13 @@ fn written(text: &[u8]) -> Result<(ReversePath, Vec<Mailbox>), String> {
 
 fn guessed(content: &[u8]) -> Result<(ReversePath, Vec<Mailbox>), String> {
     let parsed = MessageParser::default().parse_headers(content).ok_or("it has no header")?;
-    let addresses = |name: &str| -> Vec<String> {
-        let values = parsed.header_values(name);
-        let found = values.filter_map(HeaderValue::as_address).flat_map(|addresses| addresses.iter());
-        found.filter_map(|address| address.address().map(str::to_owned)).collect()
-    };
-    let mut to = Vec::new();
-    for address in ["To", "Cc", "Bcc"].into_iter().flat_map(addresses) {
-        to.push(mailbox(&address)?);
-    }
+    let to = text::recipients(content).iter().map(|address| mailbox(address)).collect::<Result<_, _>>()?;
     let path = parsed.return_address().map(str::to_owned);
-    let from = match path.or_else(|| addresses("From").into_iter().next()) {
+    let from = || text::addresses(content, &[HeaderName::From]).into_iter().next();
+    let from = match path.or_else(from) {
         Some(empty) if empty.is_empty() => ReversePath::Null,
         Some(address) => ReversePath::Mailbox(mailbox(&address)?),
         None => ReversePath::Null,
     };
     Ok((from, to))
-}
-
-fn mailbox(text: &str) -> Result<Mailbox, String> {
-    Mailbox::parse_stored(text).map_err(|error| format!("'{text}' is no address: {error}"))
-}
-
-/// Lines with CRLF, whatever they had.
-fn with_crlf(raw: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(raw.len());
-    for line in raw.split_inclusive(|byte| *byte == b'\n') {
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        out.extend(line.iter().filter(|byte| **byte != b'\r'));
-        out.extend_from_slice(b"\r\n");
-    }
-    out
 }

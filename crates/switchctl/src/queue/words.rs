@@ -38,7 +38,7 @@ pub(crate) fn state_word(state: RecipientState) -> &'static str {
     match state {
         RecipientState::Queued => "queued",
         RecipientState::Held => "held",
-        RecipientState::Owed(_) => "owed",
+        RecipientState::Owed(_) | RecipientState::OwedSuccess => "owed",
         RecipientState::Delivered => "delivered",
         RecipientState::Failed(Failed::Bounced) => "bounced",
         RecipientState::Failed(Failed::Expired) => "expired",

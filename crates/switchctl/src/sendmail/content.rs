@@ -1,7 +1,7 @@
 //! A message as a program of this machine writes it, made fit to be sent: CRLF at line ends, no Bcc, and the fields that RFC
 //! 5322 3.6 asks for.
 
-use mail_parser::{HeaderName, MessageParser};
+use crate::text::{lines, push_line, recipients};
 
 /// What is put in where the message lacks it.
 pub(super) struct Defaults<'a> {
@@ -35,9 +35,7 @@ impl Content {
     pub(super) fn new(raw: &[u8]) -> Self {
         let mut text = Vec::with_capacity(raw.len() + raw.len() / 32);
         let mut header = None;
-        for line in raw.split_inclusive(|byte| *byte == b'\n') {
-            let line = line.strip_suffix(b"\n").unwrap_or(line);
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
+        for line in lines(raw) {
             if header.is_none() && !is_header_line(line, text.is_empty()) {
                 header = Some(text.len());
                 if !line.is_empty() {
@@ -45,27 +43,15 @@ impl Content {
                     text.extend_from_slice(b"\r\n");
                 }
             }
-            // A lone CR would be refused or read as a line end somewhere on the way.
-            text.extend(line.iter().filter(|byte| **byte != b'\r'));
-            text.extend_from_slice(b"\r\n");
+            push_line(&mut text, line);
         }
         let header = header.unwrap_or(text.len());
         Self { text, header }
     }
 
-    /// The addresses of To:, Cc: and Bcc:.
+    /// The addresses of To:, Cc: and Bcc:. A user of this host has a name only.
     pub(super) fn recipients(&self) -> Vec<String> {
-        let Some(parsed) = MessageParser::default().parse_headers(&self.text) else { return Vec::new() };
-        let fields = parsed
-            .headers()
-            .iter()
-            .filter(|header| matches!(header.name, HeaderName::To | HeaderName::Cc | HeaderName::Bcc));
-        fields
-            .filter_map(|header| header.value.as_address())
-            .flat_map(|addresses| addresses.iter())
-            // A user of this host has a name only.
-            .filter_map(|address| address.address().or_else(|| address.name()).map(str::to_owned))
-            .collect()
+        recipients(&self.text)
     }
 
     /// The message without Bcc:, with From:, Date: and Message-ID: where they lack.

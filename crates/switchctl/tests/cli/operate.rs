@@ -19,7 +19,7 @@ fn serve(site: &Site) -> Orders {
     let told = Arc::clone(&orders);
     tokio::spawn(server.serve(move |request: Request| {
         let answer = match request {
-            Request::Operate { verb, messages, reason } => {
+            Request::Operate { verb, messages, reason, .. } => {
                 let count = messages.len() as u64;
                 let ids = messages.iter().map(ToString::to_string).collect();
                 told.lock().unwrap().push((verb, ids, reason));
@@ -29,6 +29,8 @@ fn serve(site: &Site) -> Orders {
             | Request::Ready
             | Request::Log { .. }
             | Request::Metrics
+            | Request::Suspend { .. }
+            | Request::Unsuspend { .. }
             | Request::Reload
             | Request::Drain { .. } => Err(Fault::failed("not asked for")),
         };

@@ -49,3 +49,28 @@ async fn what_is_written_out_can_be_taken_in_again() {
     let told = |n: usize| letters.get(n).map(|(from, to)| (from.to_string(), to.len())).unwrap();
     assert_eq!((told(0), told(1)), (("sender@example.test".into(), 2), ("r@x.test".into(), 1)));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_directory_from_elsewhere_is_adopted_once_and_one_of_this_cluster_never() {
+    let site = Site::new();
+    fill(&site.path("spool")).await;
+    let drop = maildrop::directory(&site.path("state"));
+    std::fs::create_dir_all(&drop).unwrap();
+    let own = site.run(&["queue", "adopt", site.path("spool/a").to_str().unwrap()]);
+    assert_eq!(own.code, 4, "{}{}", own.out, own.err);
+    assert!(own.err.contains("switchctl ha takeover a"), "{}", own.err);
+    let elsewhere = site.path("backup");
+    std::fs::rename(site.path("spool/a"), &elsewhere).unwrap();
+    let run = site.run(&["queue", "adopt", elsewhere.to_str().unwrap(), "-o", "tsv"]);
+    assert_eq!(run.code, 0, "{}{}", run.out, run.err);
+    expect![[r"
+        file	from	recipients	fault
+        a-1-2	<sender@example.test>	1	
+        a-1-3	<sender@example.test>	2	
+    "]]
+    .assert_eq(&run.out);
+    let slots = maildrop::slots(&drop).unwrap();
+    assert_eq!(slots.iter().map(maildrop::Slot::name).collect::<Vec<_>>(), ["adopt-a-1-2", "adopt-a-1-3"]);
+    assert!(!elsewhere.exists() && site.path("backup.adopted").is_dir());
+    assert_eq!(site.run(&["queue", "adopt", elsewhere.to_str().unwrap()]).code, 1);
+}

@@ -7,189 +7,25 @@
     reason = "a test fails by it, in its helpers too"
 )]
 
-use std::net::SocketAddr;
+mod doubt;
+mod manner;
+mod notices;
+mod site;
+
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
-use cluster::Timers;
 use cluster::instance::{Order, State};
 use daemon_kit::clock::SystemClock;
-use mail_model::{
-    BootId, Clock, DsnReturn, Envelope, Epoch, InstanceId, Mailbox, NodeId, Notify, OriginalRecipient,
-    Reason, Recipient, ReversePath, Role, WallTime,
-};
-use queue_format::books::Balance;
-use queue_format::record::{Content, MessageKey, MessageRecord, encode_envelope};
-use queue_store::{Queue, QueueOptions};
-use rig::{Behaviour, Extensions, Rule, Sink, SinkOptions, Stage};
-use schedule::{ConcurrencyLimits, RetryPolicy};
-use settings::{Environment, Settings, Source};
-use switch::counters::Counters;
-use switch::delivery::{Delivery, DeliveryParts};
-use switch::names::Names;
-use switch::tls::Tls;
+use mail_model::{BodyType, Clock, DsnReturn, Epoch, Notify, OriginalRecipient, Reason, Recipient};
+use queue_format::record::{Content, MessageRecord, encode_envelope};
+use rig::{Behaviour, Extensions, Rule, Stage};
+use schedule::ConcurrencyLimits;
+use settings::EightBit;
 
-const PATIENCE: Duration = Duration::from_secs(20);
-const BODY: &[u8] =
-    b"Received: from x ([127.0.0.1]) by y id z; now\r\nSubject: hi\r\n\r\n.dot first\r\n..\r\nbye\r\n";
-
-static INSTANCES: AtomicU64 = AtomicU64::new(1);
-
-fn settings(next_hop: &str) -> Settings {
-    let text = format!(
-        "cluster: {{ id: test }}\nnode: {{ id: a }}\nlisteners: [ {{ address: 127.0.0.1:0 }} ]\n\
-         routes: [ {{ match: \"*\", next_hop: \"{next_hop}\" }} ]\n"
-    );
-    let source = Source { path: "/etc/mailswitch.yaml".into(), text };
-    let mut settings =
-        settings::parse(&[source], &Environment::default()).unwrap_or_else(|f| panic!("{f:?}"));
-    settings.retry = RetryPolicy {
-        first: Duration::from_millis(100),
-        max: Duration::from_millis(400),
-        lifetime: Duration::from_hours(1),
-    };
-    settings
-}
-
-async fn open(spool: &Path, owner: &str, order: Option<Order>) -> Queue {
-    let queue = Queue::open(QueueOptions {
-        dir: spool.join("a"),
-        cluster: "test".into(),
-        queue: "a".parse().unwrap(),
-        owner: NodeId::new(owner).unwrap(),
-        instance: InstanceId(u128::from(INSTANCES.fetch_add(1, Ordering::Relaxed))),
-        boot: BootId(1),
-        role: if owner == "a" { Role::Primary } else { Role::Secondary },
-        order,
-        timers: Timers::default(),
-        segment_size: 1 << 20,
-        free_space_reserve: 0,
-        clock: Arc::new(SystemClock),
-    })
-    .unwrap();
-    let mut state = queue.state();
-    let active = tokio::time::timeout(PATIENCE, state.wait_for(|s| *s == State::Active)).await;
-    assert!(active.is_ok(), "never active");
-    queue
-}
-
-fn mailbox(text: &str) -> Mailbox {
-    Mailbox::parse_stored(text).unwrap()
-}
-
-fn envelope(from: &str, to: &[&str]) -> Envelope {
-    let from = if from.is_empty() { ReversePath::Null } else { ReversePath::Mailbox(mailbox(from)) };
-    let mut envelope = Envelope::from_sender(from);
-    envelope.recipients.extend(to.iter().map(|to| Recipient::plain(mailbox(to))));
-    envelope
-}
-
-struct Site {
-    spool: tempfile::TempDir,
-    queue: Queue,
-    settings: Settings,
-    /// What delivery reads, once it runs.
-    live: Arc<ArcSwap<Settings>>,
-    delivery: Option<Delivery>,
-    counters: Arc<Counters>,
-}
-
-impl Site {
-    /// A queue without delivery.
-    async fn new(next_hop: &str) -> Self {
-        let spool = tempfile::tempdir().unwrap();
-        let queue = open(spool.path(), "a", None).await;
-        let settings = settings(next_hop);
-        let live = Arc::new(ArcSwap::from_pointee(settings.clone()));
-        Self { spool, queue, settings, live, delivery: None, counters: Arc::default() }
-    }
-
-    async fn with_sink(behaviour: Behaviour) -> (Self, Sink) {
-        let sink = sink_at("127.0.0.1:0".parse().unwrap(), behaviour);
-        (Self::new(&sink.address().to_string()).await, sink)
-    }
-
-    fn start(&mut self) {
-        self.live.store(Arc::new(self.settings.clone()));
-        self.delivery = Some(Delivery::start(DeliveryParts {
-            queue: self.queue.clone(),
-            settings: Arc::clone(&self.live),
-            tls: Arc::new(ArcSwap::from_pointee(Tls::load(&self.settings, Role::Secondary).unwrap())),
-            names: Arc::new(ArcSwap::from_pointee(Names::new(&self.settings).unwrap())),
-            clock: Arc::new(SystemClock),
-            counters: Arc::clone(&self.counters),
-        }));
-    }
-
-    fn delivery(&self) -> &Delivery {
-        self.delivery.as_ref().unwrap()
-    }
-
-    async fn accept_at(&self, envelope: &Envelope, body: &[u8], received: WallTime) -> MessageKey {
-        let key = self.queue.next_key();
-        let record = MessageRecord {
-            key,
-            received,
-            size: body.len() as u64,
-            origin: "client 127.0.0.1".into(),
-            envelope: encode_envelope(envelope),
-            content: Content::Inline,
-            settles: None,
-        };
-        self.queue.accept(record, Bytes::copy_from_slice(body)).await.unwrap();
-        if let Some(delivery) = &self.delivery {
-            delivery.notice(key);
-        }
-        key
-    }
-
-    async fn accept(&self, from: &str, to: &[&str]) -> MessageKey {
-        self.accept_at(&envelope(from, to), BODY, SystemClock.wall()).await
-    }
-
-    fn balance(&self) -> Balance {
-        self.queue.books(queue_format::books::Books::balance).expect("the queue is owned")
-    }
-
-    /// Waits until the books are as wanted.
-    async fn until(&self, what: &str, wanted: impl Fn(&Balance) -> bool) -> Balance {
-        let begun = SystemClock.now();
-        loop {
-            let balance = self.balance();
-            assert!(balance.holds, "{balance:?}");
-            if wanted(&balance) {
-                return balance;
-            }
-            assert!(SystemClock.now().since(begun) < PATIENCE, "never {what}: {balance:?}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-}
-
-fn sink_at(address: SocketAddr, behaviour: Behaviour) -> Sink {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    Sink::start(SinkOptions { address, behaviour, keep_bytes_max: 1 << 20, ..SinkOptions::new(clock) })
-        .unwrap()
-}
-
-/// An address where nobody listens.
-fn dead_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-async fn took(sink: &Sink, deliveries: u64) {
-    let came = sink.wait_for(|tally| tally.deliveries >= deliveries, PATIENCE).await;
-    assert!(came, "the sink has {:?}, wanted {deliveries}", sink.tally());
-    assert_eq!(sink.tally().violations, 0, "{:?}", sink.violations());
-}
-
-fn recipients(sink: &Sink) -> Vec<Vec<String>> {
-    sink.deliveries().into_iter().map(|delivery| delivery.recipients).collect()
-}
+use self::site::{BODY, PATIENCE, Site, dead_address, envelope, mailbox, open, recipients, sink_at, took};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_transaction_carries_all_recipients_and_every_byte_unchanged() {
@@ -271,7 +107,7 @@ async fn what_was_queued_before_the_start_is_delivered_over_few_connections() {
     for n in 0..200 {
         site.accept("from@example.test", &[&format!("r{n}@example.test")]).await;
     }
-    site.settings.limits.concurrency = ConcurrencyLimits { per_destination: 2, total: 10 };
+    site.settings.limits.concurrency = ConcurrencyLimits { per_destination: 2, total: 10, initial: 2 };
     site.start();
     took(&sink, 200).await;
     site.until("delivered", |b| b.totals.delivered == 200).await;
@@ -479,7 +315,7 @@ async fn a_destination_that_was_down_gets_everything_when_it_is_up_and_no_storm_
 async fn no_more_transactions_run_at_once_than_allowed() {
     let slow = Rule::at(Stage::FinalDot).after(Duration::from_millis(50));
     let (mut site, sink) = Site::with_sink(Behaviour::with(slow)).await;
-    site.settings.limits.concurrency = ConcurrencyLimits { per_destination: 3, total: 100 };
+    site.settings.limits.concurrency = ConcurrencyLimits { per_destination: 3, total: 100, initial: 3 };
     for n in 0..30 {
         site.accept("from@example.test", &[&format!("r{n}@example.test")]).await;
     }
@@ -492,7 +328,7 @@ async fn no_more_transactions_run_at_once_than_allowed() {
 async fn draining_waits_for_what_runs_and_begins_nothing() {
     let slow = Rule::at(Stage::FinalDot).after(Duration::from_millis(300));
     let (mut site, sink) = Site::with_sink(Behaviour::with(slow)).await;
-    site.settings.limits.concurrency = ConcurrencyLimits { per_destination: 1, total: 1 };
+    site.settings.limits.concurrency = ConcurrencyLimits { per_destination: 1, total: 1, initial: 1 };
     for _ in 0..5 {
         site.accept("from@example.test", &["a@example.test"]).await;
     }
@@ -561,6 +397,29 @@ async fn what_the_peer_cannot_take_is_returned() {
     site.accept("", &["jürgen@example.test"]).await;
     let balance = site.until("returned", |b| b.totals.bounced == 2).await;
     assert_eq!((balance.queued, sink.tally().deliveries), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_needs_8bitmime_or_smtputf8_is_returned_where_they_are_not_offered() {
+    let extensions = Extensions { eight_bit_mime: false, smtp_utf8: false, ..Extensions::default() };
+    let (mut site, sink) = Site::with_sink(Behaviour { extensions, ..Behaviour::default() }).await;
+    site.start();
+    let mut asking = envelope("", &["a@example.test"]);
+    (asking.body, asking.smtputf8) = (BodyType::EightBitMime, true);
+    site.accept_at(&asking, BODY, SystemClock.wall()).await;
+    took(&sink, 1).await;
+    site.accept_at(&asking, "Subject: x\r\n\r\nf\u{fc}r\r\n".as_bytes(), SystemClock.wall()).await;
+    site.accept_at(&asking, "Subject: f\u{fc}r\r\n\r\nx\r\n".as_bytes(), SystemClock.wall()).await;
+    let balance = site.until("returned", |b| b.totals.bounced == 2).await;
+    assert_eq!((balance.queued, balance.totals.delivered), (0, 1));
+    site.settings.delivery.eight_bit = EightBit::Send;
+    site.live.store(Arc::new(site.settings.clone()));
+    asking.smtputf8 = false;
+    site.delivery().drain(PATIENCE).await;
+    site.start();
+    site.accept_at(&asking, "Subject: x\r\n\r\nf\u{fc}r\r\n".as_bytes(), SystemClock.wall()).await;
+    took(&sink, 2).await;
+    site.until("delivered", |b| b.totals.delivered == 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
