@@ -9,6 +9,7 @@ use queue_format::record::{
 
 const KEY: MessageKey = MessageKey { epoch: Epoch(3), sequence: 7 };
 
+#[expect(clippy::indexing_slicing, reason = "a test fails by it")]
 fn reads_back(record: &Record) {
     let mut meta = Vec::new();
     record.encode(&mut meta);

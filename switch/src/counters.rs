@@ -81,7 +81,7 @@ pub struct Counters {
     pub bounces: Counter,
     /// The same by `kind` (failure, success, delay).
     pub notifications: Kinds<1>,
-    /// Recipients in doubt that were not just sent again, by `action` (held, bounced, crash_held).
+    /// Recipients in doubt that were not just sent again, by `action` (held, bounced, `crash_held`).
     pub doubtful: Kinds<1>,
     /// Recipients that failed and whose mail had no sender.
     pub double_bounces: Counter,

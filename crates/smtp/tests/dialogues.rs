@@ -111,6 +111,7 @@ fn setting(dialogue: &mut Dialogue, text: &str) {
                 smtputf8: false,
                 chunking: false,
                 dsn: false,
+                require_tls: false,
             };
         }
         other => panic!("no setting {other}"),

@@ -148,6 +148,6 @@ pub(crate) fn claim(context: &Context, key: MessageKey, destination: &Destinatio
         let waiting = (0..).zip(&message.standings).filter(|(index, _)| waits(*index)).count();
         let others = waiting > recipients.len();
         let received = message.received;
-        Some(Work { key, received, recipients, attempts, last_reply, others, care, envelope })
+        Some(Work { key, envelope, received, recipients, attempts, last_reply, others, care })
     })?
 }

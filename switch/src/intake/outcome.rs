@@ -54,6 +54,7 @@ impl Remaining {
             recipients: (0..u16::try_from(recipients).unwrap_or(u16::MAX)).collect(),
             at: parts.clock.wall(),
             by: format!("switch: {why}"),
+            to: None,
         };
         if let Err(refusal) = parts.queue.operate(operate).await {
             let id = parts.queue.message_id(key);

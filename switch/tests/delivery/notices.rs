@@ -58,8 +58,8 @@ async fn who_offers_to_report_success_is_asked_to_and_we_say_nothing() {
 async fn a_sender_is_told_once_that_its_message_waits_and_what_waits_goes_on() {
     let rules = vec![Rule::at(Stage::Recipient).for_local_part("slow*").reply(450, "4.2.1 mailbox busy")];
     let (mut site, sink) = Site::with_sink(Behaviour { rules, ..Behaviour::default() }).await;
-    site.settings.bounces.warn = Some(Duration::from_secs(3600));
-    site.settings.retry.lifetime = Duration::from_secs(7200);
+    site.settings.bounces.warn = Some(Duration::from_hours(1));
+    site.settings.retry.lifetime = Duration::from_hours(2);
     let received = mail_model::WallTime(SystemClock.wall().0 - 3_600_000);
     let mut message = envelope("from@example.test", &["slow@example.test"]);
     let silent = Notify { success: false, failure: true, delay: false };

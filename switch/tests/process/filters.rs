@@ -24,7 +24,7 @@ impl Scene {
         let top = format!("filters:\n{filters}\n");
         let site = Site::new(&Config { next_hop: Some(sink.address()), top, ..Config::default() });
         let switch = site.start_ready().await;
-        Self { site, switch, sink }
+        Self { switch, site, sink }
     }
 
     async fn send(&self, to: &[&str], content: &str) -> Reply {
@@ -100,8 +100,12 @@ async fn held_and_discarded(scene: &Scene, quarantine: &str, delivered: u64) {
     let totals = scene.site.inspect().replay.books.totals();
     assert_eq!(totals.deleted, 1, "{totals:?}");
     let id: MessageId = scene.wish(quarantine).await.text().rsplit(' ').next().unwrap().parse().unwrap();
-    let released =
-        Request::Operate { verb: Verb::Release, messages: vec![id], reason: "ann@host.test: a test".into() };
+    let released = Request::Operate {
+        verb: Verb::Release,
+        messages: vec![id],
+        reason: "ann@host.test: a test".into(),
+        to: None,
+    };
     scene.site.ask(released).await.unwrap();
     scene.arrived(delivered + 1).await;
     assert_eq!(scene.states(held), [RecipientState::Held]);

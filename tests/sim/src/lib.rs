@@ -150,10 +150,8 @@ mod tests {
             let report = play(Story { seed, weakness, faults: &HARD });
             Some((seed, report.wrong.into_iter().next()?))
         });
-        match found {
-            Some((seed, what)) => println!("{weakness:?}: found by seed {seed}: {what}"),
-            None => panic!("{weakness:?} was not found in {TEETH} stories"),
-        }
+        let Some((seed, what)) = found else { panic!("{weakness:?} was not found in {TEETH} stories") };
+        println!("{weakness:?}: found by seed {seed}: {what}");
     }
 
     #[test]

@@ -314,7 +314,9 @@ impl Switch {
         };
         match verdict {
             Verdict::Delivered if site.weakness == Weakness::LazyAttempt => {}
-            Verdict::Delivered | Verdict::InDoubt { .. } => site.ledger.deliver(&name, &recipients),
+            Verdict::Delivered | Verdict::DeliveredOwed | Verdict::InDoubt { .. } => {
+                site.ledger.deliver(&name, &recipients);
+            }
             Verdict::Failed { .. } => site.ledger.refuse(&name, &recipients),
             Verdict::Deferred { .. } | Verdict::InDoubtHeld => {}
         }
@@ -346,7 +348,7 @@ impl Switch {
             Verdict::Deferred { due } | Verdict::InDoubt { due } => {
                 self.plan(key, due.since(self.node.clock.wall()));
             }
-            Verdict::Delivered | Verdict::Failed { .. } | Verdict::InDoubtHeld => {}
+            Verdict::Delivered | Verdict::DeliveredOwed | Verdict::Failed { .. } | Verdict::InDoubtHeld => {}
         }
     }
 

@@ -229,7 +229,7 @@ impl World {
                 self.later(span, Deed::HealLinks);
             }
             Fault::StallNode => {
-                self.site.disk.set_weather(node, |weather| weather.stalled_until = now + span)
+                self.site.disk.set_weather(node, |weather| weather.stalled_until = now + span);
             }
             Fault::StallAll => {
                 for node in 0..count {

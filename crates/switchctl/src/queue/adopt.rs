@@ -118,11 +118,11 @@ fn take(
     if to.is_empty() {
         return Ok(None);
     }
-    let mut content = Vec::new();
+    let mut body = Vec::new();
     let mut pieces = seen.content(key).ok_or("its content is gone")?;
     while let Some(piece) = pieces.next_piece() {
-        content.extend_from_slice(&piece.map_err(|error| error.to_string())?);
+        body.extend_from_slice(&piece.map_err(|error| error.to_string())?);
     }
-    let taken: Taken = leave(context, &format!("adopt-{name}"), (envelope.reverse_path, to), &content);
+    let taken: Taken = leave(context, &format!("adopt-{name}"), (envelope.reverse_path, to), &body);
     taken.map(Some)
 }

@@ -77,12 +77,12 @@ fn find(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
 
 fn take(context: &Context, path: &Path, name: &str) -> Taken {
     let records = postcat("-e", path)?;
-    let content = postcat("-hb", path)?;
+    let body = postcat("-hb", path)?;
     let (from, to) = envelope(&String::from_utf8_lossy(&records))?;
     if to.is_empty() {
         return Err("no recipient of it waits".to_owned());
     }
-    leave(context, &format!("import-{name}"), (from, to), &content)
+    leave(context, &format!("import-{name}"), (from, to), &body)
 }
 
 fn postcat(what: &str, path: &Path) -> Result<Vec<u8>, String> {

@@ -8,8 +8,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use control::maildrop;
+use daemon_kit::SystemClock;
+use mail_model::Clock;
 
 use super::Site;
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const SERVICES: &str = "\
 pickup unix n - n 60 1 pickup
@@ -86,14 +90,18 @@ fn hear(stream: &mut BufReader<TcpStream>) {
 }
 
 fn connect(port: u16) -> BufReader<TcpStream> {
-    for _ in 0..400 {
-        if let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) {
-            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-            return BufReader::new(stream);
+    let begun = SystemClock.now();
+    let stream = loop {
+        match TcpStream::connect(("127.0.0.1", port)) {
+            Ok(stream) => break stream,
+            Err(error) => {
+                assert!(SystemClock.now().since(begun) < PATIENCE, "postfix does not listen: {error}");
+            }
         }
         std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("postfix does not listen");
+    };
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    BufReader::new(stream)
 }
 
 #[test]

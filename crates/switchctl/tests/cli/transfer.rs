@@ -60,6 +60,7 @@ async fn a_queue_directory_from_elsewhere_is_adopted_once_and_one_of_this_cluste
     assert_eq!(own.code, 4, "{}{}", own.out, own.err);
     assert!(own.err.contains("switchctl ha takeover a"), "{}", own.err);
     let elsewhere = site.path("backup");
+    #[expect(clippy::disallowed_methods, reason = "an operator moves a folder")]
     std::fs::rename(site.path("spool/a"), &elsewhere).unwrap();
     let run = site.run(&["queue", "adopt", elsewhere.to_str().unwrap(), "-o", "tsv"]);
     assert_eq!(run.code, 0, "{}{}", run.out, run.err);
