@@ -39,7 +39,7 @@ site_config() {
     echo "  nodes:"
     for member in "$@"; do
         n=$((n + 1))
-        echo "    - { id: $member, heartbeat: [$ADDRESS:710$n] }"
+        echo "    - { id: $member, heartbeat: [$ADDRESS:710$n], control: $ADDRESS:720$n }"
     done
     cat <<END
 node: { id: $node, state_dir: state }

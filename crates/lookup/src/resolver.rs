@@ -105,7 +105,7 @@ impl Resolver {
         asked.edns_payload_len = options.edns_payload_len;
         // RFC 6840 5.8: whether an answer is authentic is told to who asks for it.
         asked.edns_set_dnssec_ok = settings.trust_ad;
-        let tls = TlsConfig::new().map_err(|error| NoResolver(error.to_string()))?;
+        let tls = TlsConfig { config: no_tls()? };
         let context = Arc::new(PoolContext::new(options, tls));
         let pool = NameServerPool::from_config(list, context, TokioRuntimeProvider::default());
         Ok(Self {
@@ -260,6 +260,15 @@ impl Resolver {
             Err(error) => Err(unavailable(error.to_string())),
         }
     }
+}
+
+/// Servers are asked in clear. Their library wants to know whom to believe under TLS all the same; made by itself, that
+/// would need certificates of authorities, which a small machine has not.
+fn no_tls() -> Result<rustls::ClientConfig, NoResolver> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| NoResolver(error.to_string()))?;
+    Ok(builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
 }
 
 /// There is no way to ask.

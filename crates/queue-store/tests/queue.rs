@@ -378,10 +378,19 @@ async fn content_that_was_abandoned_cannot_be_named() {
 async fn a_journal_that_stands_still_is_told_apart_from_one_that_rests() {
     let spool = tempfile::tempdir().unwrap();
     let queue = opened(options(spool.path(), "a")).await;
-    let key = accept(&queue, 1, b"text").await;
-    silence_becomes(&queue, |s| s.journal < Duration::from_millis(300)).await;
+    // The cleaner's turn counts as the storage's. Held up there, it is tried again.
+    for turn in 0.. {
+        if is_told_apart(&queue).await {
+            break;
+        }
+        assert!(turn < 10, "the storage is blamed each time");
+    }
+}
 
-    // Whoever holds the books holds the journal up, outside the storage.
+/// Holds the books, and with them the journal, outside the storage. True if the silence is the journal's alone.
+async fn is_told_apart(queue: &Queue) -> bool {
+    let key = accept(queue, 1, b"text").await;
+    silence_becomes(queue, |s| s.journal < Duration::from_millis(300)).await;
     let (let_go, told) = std::sync::mpsc::channel::<()>();
     let (held, holds) = std::sync::mpsc::channel();
     let other = queue.clone();
@@ -396,11 +405,13 @@ async fn a_journal_that_stands_still_is_told_apart_from_one_that_rests() {
         let queue = queue.clone();
         async move { queue.settle(outcome(key, None, Verdict::Delivered)).await }
     });
-    silence_becomes(&queue, |s| s.journal > Duration::from_millis(600) && s.storage.is_zero()).await;
+    silence_becomes(queue, |s| s.journal > Duration::from_millis(600)).await;
+    let alone = queue.silence().storage.is_zero();
     drop(let_go);
     holder.join().unwrap();
     settled.await.unwrap().unwrap();
-    silence_becomes(&queue, |s| s.journal < Duration::from_millis(300)).await;
+    silence_becomes(queue, |s| s.journal < Duration::from_millis(300)).await;
+    alone
 }
 
 async fn silence_becomes(queue: &Queue, wanted: impl Fn(queue_store::Silence) -> bool) {

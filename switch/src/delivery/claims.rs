@@ -40,9 +40,11 @@ impl Claims {
         key: MessageKey,
         recipients: impl Iterator<Item = RecipientIndex>,
     ) -> Vec<RecipientIndex> {
+        // Who makes this list may ask for claims himself.
+        let mut taken: Vec<RecipientIndex> = recipients.collect();
         let mut inner = self.0.lock();
         let held = inner.held.entry(key).or_default();
-        let taken: Vec<RecipientIndex> = recipients.filter(|index| held.insert(*index)).collect();
+        taken.retain(|index| held.insert(*index));
         if held.is_empty() {
             inner.held.remove(&key);
         }

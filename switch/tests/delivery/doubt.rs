@@ -36,9 +36,9 @@ async fn until_held(queue: &Queue, key: MessageKey) {
 /// The next owner of its queue, which did not end in order.
 async fn crash(site: &mut Site) {
     let epoch = site.queue.epoch();
-    let owner = if epoch.0 % 2 == 1 { "b" } else { "a" };
-    let order = (owner == "b").then_some(Order { expected: epoch, reason: Reason::Forced });
-    let taken = open(site.spool.path(), owner, order).await;
+    let owner = if epoch.0 % 2 == 1 { "b" } else { "c" };
+    let order = Order { expected: epoch, reason: Reason::Forced };
+    let taken = open(site.spool.path(), owner, Some(order)).await;
     let mut state = site.queue.state();
     assert!(tokio::time::timeout(PATIENCE, state.wait_for(|s| *s == State::Fenced)).await.is_ok());
     site.queue = taken;

@@ -37,8 +37,10 @@ impl NameServer {
         let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let child = launch(dir.path(), address, zone, None);
-        let server = Self { address, dir, child, key: None };
-        server.answers().await;
+        let mut server = Self { address, dir, child, key: None };
+        if !server.answers().await {
+            server.restart(zone).await;
+        }
         Some(server)
     }
 
@@ -66,8 +68,14 @@ impl NameServer {
     /// The same server with other records. It has forgotten every answer.
     pub(crate) async fn restart(&mut self, zone: &str) {
         self.stop();
-        self.child = launch(self.dir.path(), self.address, zone, self.key.as_deref());
-        self.answers().await;
+        // Its port may be that of somebody's connection at the moment it starts.
+        for _ in 0..20 {
+            self.child = launch(self.dir.path(), self.address, zone, self.key.as_deref());
+            if self.answers().await {
+                return;
+            }
+        }
+        panic!("unbound ends again and again: {}", self.log());
     }
 
     pub(crate) fn stop(&mut self) {
@@ -92,14 +100,18 @@ impl NameServer {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap()
     }
 
-    async fn answers(&self) {
+    /// False if it ended instead.
+    async fn answers(&mut self) -> bool {
         let clock = crate::site::clock();
         let deadline = clock.now() + PATIENCE;
         let up = Domain::new("up.test").unwrap();
         loop {
             let resolver = Resolver::new(&self.settings()).unwrap();
             if resolver.addresses(&up).await.is_ok_and(|answer| !answer.value.is_empty()) {
-                return;
+                return true;
+            }
+            if self.child.try_wait().unwrap().is_some() {
+                return false;
             }
             assert!(clock.now() < deadline, "unbound never answers: {}", self.log());
             tokio::time::sleep(PATIENCE / 400).await;

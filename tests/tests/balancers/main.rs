@@ -25,6 +25,7 @@ fn haproxy_obeys_the_agent_and_a_killed_node_fails_no_session_after_its_ejection
     let sessions = Sessions::start(front.address, CLIENTS);
     sessions.succeeded(200)?;
 
+    until("b could be relieved", || nodes.switchctl("b", &["status", "--check"]).is_ok())?;
     // Drained by an operator: balancers hear of it first, so no client does.
     nodes.switchctl("b", &["node", "drain", "--notice", "3s"])?;
     front.state("b", "DOWN")?;

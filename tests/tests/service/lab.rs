@@ -98,7 +98,7 @@ impl Lab {
         self.up(node)?;
         self.run(node, "dpkg -i /deb/*.deb 2>&1")?;
         self.configure(node, nodes)?;
-        self.run(node, &format!("systemctl enable --now mailswitch.target switch@{node} heartbeatd 2>&1"))?;
+        self.start(node, &format!("systemctl enable --now mailswitch.target switch@{node} heartbeatd 2>&1"))?;
         self.ready(node)
     }
 
@@ -154,15 +154,27 @@ impl Lab {
 
     /// Waits until a node takes mail.
     pub(crate) fn ready(&self, node: &str) -> Result<()> {
-        self.until(node, "switchctl status -o json", "it is ready", |said| said.contains("\"ready\":true"))
-            .map(drop)
+        self.until(node, &format!("switchctl status --node {node} -o json"), "it is ready", |said| {
+            said.contains("\"ready\":true")
+        })
+        .map(drop)
     }
 
     /// What a shell line in a node says; an error if it fails.
     pub(crate) fn run(&self, node: &str, line: &str) -> Result<String> {
+        said(self.shell(node, line)).with_context(|| format!("node {node}: {line}"))
+    }
+
+    /// The same; if it fails, with what the node's services said.
+    pub(crate) fn start(&self, node: &str, line: &str) -> Result<String> {
+        let log = || said(self.shell(node, "journalctl --no-pager -n 60")).unwrap_or_default();
+        self.run(node, line).with_context(log)
+    }
+
+    fn shell(&self, node: &str, line: &str) -> Command {
         let mut command = self.script("run", node);
         command.args(["sh", "-c", line]);
-        said(command).with_context(|| format!("node {node}: {line}"))
+        command
     }
 
     /// Runs a line until what it says fits. A line that fails is run again.

@@ -54,7 +54,11 @@ pub(crate) fn import_postfix(context: &Context, folder: &Path) -> Outcome {
 /// The process of the Postfix whose spool this is, if it runs.
 fn running(spool: &Path) -> Option<u32> {
     let pid = std::fs::read_to_string(spool.join("pid/master.pid")).ok()?.trim().parse().ok()?;
-    Path::new(&format!("/proc/{pid}")).exists().then_some(pid)
+    // One that has ended and was not waited for yet has no program any more.
+    match std::fs::read_link(format!("/proc/{pid}/exe")) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Ok(_) | Err(_) => Some(pid),
+    }
 }
 
 /// Every file below; Postfix spreads a queue over directories.

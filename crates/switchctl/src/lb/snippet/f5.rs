@@ -5,7 +5,7 @@ use super::text::{Front, at, head, line};
 
 pub(super) fn written(site: &Site, front: Front) -> String {
     let mut text = head(site, "BIG-IP, for tmsh");
-    line(&mut text, format_args!("# Mind: made from the manual, not tried on a BIG-IP."));
+    line(&mut text, format_args!("# Mind: not tried on a BIG-IP; compare it with the manual of yours."));
     let monitor = if let Some(port) = site.health {
         line(
             &mut text,
