@@ -111,8 +111,13 @@ impl Node {
         if self.drills.keeps_down() {
             return Err(Fault::refused_unsafe("a drill hits this node; end it: switchctl ha drill end"));
         }
-        if self.own_switch.borrow().standing != Standing::Absent {
-            return Ok(done("the switch runs already".to_owned()));
+        match self.own_switch.borrow().standing {
+            Standing::Absent => {}
+            Standing::Running | Standing::Waiting => return Ok(done("the switch runs already".to_owned())),
+            // It may have ended since it was last looked at.
+            Standing::Draining | Standing::Silent => {
+                return Err(Fault::busy("the switch is ending, or does not answer; ask again"));
+            }
         }
         self.children.start(self.plan.own(), Task::Primary);
         Ok(done("the switch is being started".to_owned()))

@@ -109,11 +109,20 @@ fn nobody_else(context: &Context) -> Result<(), Failure> {
 /// Brings the node back.
 pub(crate) fn resume(context: &Context) -> Outcome {
     let own = QueueId::of(context.asked().clone());
-    match context.ask_heartbeatd(Request::StartPrimary)? {
+    let deadline = SystemClock.now() + START_PATIENCE;
+    let answer = loop {
+        match context.ask_heartbeatd(Request::StartPrimary) {
+            // The one that was drained may be about to end.
+            Err(failure) if failure.exit == Exit::Failed && SystemClock.now() < deadline => {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            answer => break answer?,
+        }
+    };
+    match answer {
         Answer::Done { message } => say(format_args!("node {}: {message}", own.home()))?,
         Answer::Status(_) | Answer::Records(_) => return Err(misfit()),
     }
-    let deadline = SystemClock.now() + START_PATIENCE;
     let mut reasons = vec!["it does not answer yet".to_owned()];
     while SystemClock.now() < deadline {
         if let Ok(switch::Answer::Ready(readiness)) = context.ask_switch(&own, switch::Request::Ready) {

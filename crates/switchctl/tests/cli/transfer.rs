@@ -64,11 +64,11 @@ async fn a_queue_directory_from_elsewhere_is_adopted_once_and_one_of_this_cluste
     std::fs::rename(site.path("spool/a"), &elsewhere).unwrap();
     let run = site.run(&["queue", "adopt", elsewhere.to_str().unwrap(), "-o", "tsv"]);
     assert_eq!(run.code, 0, "{}{}", run.out, run.err);
-    expect![[r#"
+    expect![[r"
         file	from	recipients	fault
         a-1-2	<sender@example.test>	1	-
         a-1-3	<sender@example.test>	2	-
-    "#]]
+    "]]
     .assert_eq(&run.out);
     let slots = maildrop::slots(&drop).unwrap();
     assert_eq!(slots.iter().map(maildrop::Slot::name).collect::<Vec<_>>(), ["adopt-a-1-2", "adopt-a-1-3"]);
