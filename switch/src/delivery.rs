@@ -23,8 +23,7 @@
 //! | `pool` | connections that wait for the next message |
 //! | `verdict` | from what became of recipients to what the journal is told |
 //!
-//! Never: a transaction before its ATTEMPT is durable; a final dot without asking the queue; a recipient in two
-//! transactions at once.
+//! Never: a final dot before its ATTEMPT is durable, or without asking the queue; a recipient in two transactions at once.
 
 mod attempt;
 mod care;

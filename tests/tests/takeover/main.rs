@@ -4,12 +4,15 @@
 mod chaos;
 mod stage;
 
-use anyhow::{Result, ensure};
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
 use cluster::observe::LeaseView;
 use mail_model::{LeaseState, Role};
 use rig::Probe;
 use stage::{PATIENCE, Stage};
 use switchctl::demo::books::is_of;
+use switchctl::demo::site::Site;
 use tokio::time::Instant;
 
 /// The protocol's worst case from death to work, rank 1, defaults.
@@ -97,6 +100,42 @@ async fn a_drained_node_hands_its_mail_over_and_comes_back_on_order() -> Result<
     stage.scene.left_to_heartbeatd(1);
     let lease = stage.scene.leases.of(&queue)?;
     ensure!(lease.owner == id && lease.role == Role::Primary, "{lease:?}");
+    stage.close(load).await?;
+    Ok(())
+}
+
+/// Ids of the held messages of node b's queue, as node `index` lists them.
+fn held(site: &Site, index: usize) -> Result<BTreeSet<String>> {
+    let listed = site.switchctl(index, &["queue", "list", "node:b", "state:held", "-o", "json"])?;
+    let listed: serde_json::Value = serde_json::from_str(&listed)?;
+    let items = listed["items"].as_array().context("items")?;
+    Ok(items.iter().filter_map(|item| item["id"].as_str().map(str::to_owned)).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_operator_holds_stays_held_over_a_takeover_and_the_hand_back() -> Result<()> {
+    let mut stage = Stage::open(2).await?;
+    let load = stage.fill(600).await?;
+    let queue = stage.scene.queue(1)?;
+    let before = stage.epoch(&queue)?;
+    stage.scene.site.switchctl(1, &["queue", "hold", "node:b", "--reason", "a test", "--yes"])?;
+    let set_aside = held(&stage.scene.site, 1)?;
+    ensure!(set_aside.len() >= 20, "{} are held", set_aside.len());
+
+    stage.scene.kill(1).await?;
+    let drains = |lease: &LeaseView| lease.working && lease.role == Role::Secondary && lease.epoch > before;
+    stage.scene.leases.wait_for(&queue, "the survivor drains", PATIENCE, drains).await?;
+    stage.scene.put_off(false);
+    let rest = set_aside.len() as u64;
+    let drained = |lease: &LeaseView| drains(lease) && lease.queued == rest;
+    stage.scene.leases.wait_for(&queue, "only what is held is left", PATIENCE, drained).await?;
+    ensure!(held(&stage.scene.site, 0)? == set_aside, "the survivor holds others than were held");
+
+    stage.scene.start_node(1).await?;
+    let home = |lease: &LeaseView| lease.working && lease.role == Role::Primary && lease.epoch > before;
+    stage.scene.leases.wait_for(&queue, "the node has its queue back", PATIENCE, home).await?;
+    ensure!(held(&stage.scene.site, 1)? == set_aside, "the node got back others than were held");
+    stage.scene.site.switchctl(1, &["queue", "release", "state:held", "--reason", "a test", "--yes"])?;
     stage.close(load).await?;
     Ok(())
 }
