@@ -14,7 +14,8 @@ pub fn build() -> Result<PathBuf> {
     let own = std::env::current_exe().context("find this test's folder")?;
     let folder = own.parent().and_then(|deps| deps.parent()).context("a test lies in target/PROFILE/deps")?;
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--bins", "-p", "switch", "-p", "heartbeatd", "-p", "switchctl"]);
+    // As a run of all tests builds them: with features of other packages, every dependency would be compiled twice.
+    cargo.args(["build", "--quiet", "--workspace", "--bins", "--test", "house"]);
     if folder.ends_with("release") {
         cargo.arg("--release");
     }
