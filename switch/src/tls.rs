@@ -4,33 +4,35 @@
 //! |---|---|
 //! | `dane` | certificates as signed DNS names them |
 //! | `files` | certificates and keys read from disk, and what is wrong with them |
+//! | `inward` | how clients are spoken to |
 //! | `outward` | how next hops are spoken to |
 //! | `provider` | the cryptography below |
 //! | `stream` | a connection in clear or under TLS |
+//! | `subject` | whose a certificate is, as text |
 //!
 //! Everything is read at the start and on each reload, whole or not at all: a reload with an unreadable file changes nothing.
 //! What a handshake has taken is kept by its connection, so a new certificate disturbs no session.
 
 mod dane;
 mod files;
+mod inward;
 mod outward;
 mod provider;
 mod stream;
+mod subject;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use mail_model::Role;
-use rustls::ServerConfig;
-use settings::{ListenerSettings, Settings};
+use settings::Settings;
 
 pub(crate) use self::dane::is_usable;
 pub use self::files::TlsFault;
 pub(crate) use self::files::shown;
+pub(crate) use self::inward::{Expiry, Inward};
 pub(crate) use self::outward::{Demand, Outward, Trust};
 pub(crate) use self::stream::Stream;
-
-use self::provider::provider;
 
 /// All that is in use; replaced as a whole.
 pub type LiveTls = Arc<ArcSwap<Tls>>;
@@ -39,18 +41,9 @@ pub type LiveTls = Arc<ArcSwap<Tls>>;
 #[derive(Debug)]
 pub struct Tls {
     /// One for each listener, in their order; none for a listener without a certificate.
-    listeners: Vec<Option<Arc<ServerConfig>>>,
+    listeners: Vec<Option<Arc<Inward>>>,
     outward: Outward,
     expiries: Vec<Expiry>,
-}
-
-/// When the certificate of a listener ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Expiry {
-    /// The listener's address.
-    pub(crate) listener: String,
-    /// Seconds since 1970.
-    pub(crate) not_after: u64,
 }
 
 impl Tls {
@@ -64,15 +57,15 @@ impl Tls {
         };
         let mut expiries = Vec::new();
         let listeners = listeners.iter().enumerate();
-        let listeners =
-            listeners.map(|(index, listener)| inward(index, listener, &mut expiries, &mut faults));
+        let listeners = listeners
+            .map(|(index, listener)| Inward::load(index, listener, &mut expiries, &mut faults).map(Arc::new));
         let listeners = listeners.collect();
         let outward = Outward::load(&settings.routes, &mut faults);
         if faults.is_empty() { Ok(Self { listeners, outward, expiries }) } else { Err(faults) }
     }
 
-    /// What the listener at this place shows.
-    pub(crate) fn listener(&self, index: usize) -> Option<Arc<ServerConfig>> {
+    /// How the listener at this place speaks TLS.
+    pub(crate) fn listener(&self, index: usize) -> Option<Arc<Inward>> {
         self.listeners.get(index).cloned().flatten()
     }
 
@@ -85,37 +78,6 @@ impl Tls {
     pub(crate) fn outward(&self) -> &Outward {
         &self.outward
     }
-}
-
-fn inward(
-    index: usize,
-    listener: &ListenerSettings,
-    expiries: &mut Vec<Expiry>,
-    faults: &mut Vec<TlsFault>,
-) -> Option<Arc<ServerConfig>> {
-    let tls = listener.tls.as_ref()?;
-    let at = |key: &str| format!("listeners[{index}].tls.{key}");
-    let chain = files::certificates(&tls.cert, &at("cert"));
-    let key = files::private_key(&tls.key, &at("key"));
-    match (chain, key) {
-        (Ok(chain), Ok(key)) => {
-            let ends = chain.first().and_then(files::not_after);
-            expiries
-                .extend(ends.map(|not_after| Expiry { listener: listener.address.to_string(), not_after }));
-            let config = ServerConfig::builder_with_provider(provider());
-            let config = config.with_safe_default_protocol_versions();
-            let config = config.and_then(|config| config.with_no_client_auth().with_single_cert(chain, key));
-            match config {
-                Ok(config) => return Some(Arc::new(config)),
-                Err(error) => faults.push(files::misfit(&tls.cert, &at("cert"), &tls.key, &error)),
-            }
-        }
-        (chain, key) => {
-            faults.extend(chain.err());
-            faults.extend(key.err());
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -14,5 +14,4 @@
 mod resolver;
 mod servers;
 
-pub use resolver::{Answer, Found, NoResolver, Resolver, Tlsa, Unavailable};
-pub use servers::configuration;
+pub use resolver::{Answer, Found, NoResolver, Resolver, Tlsa, Unavailable, for_library};

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use futures_util::future;
 use hickory_resolver::caching_client::CachingClient;
+use hickory_resolver::config::ResolverConfig;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, RetryDnsHandle};
 use hickory_resolver::proto::op::{DnsRequestOptions, Query, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use hickory_resolver::{Hosts, NameServerPool, PoolContext, TlsConfig};
+use hickory_resolver::{Hosts, NameServerPool, PoolContext, TlsConfig, TokioResolver};
 use mail_model::Domain;
 use routing::mx::{AddressOrder, Mx, MxAnswer};
 use settings::DnsSettings;
@@ -260,6 +261,17 @@ impl Resolver {
             Err(error) => Err(unavailable(error.to_string())),
         }
     }
+}
+
+/// A resolver for a library that asks by itself: of the same servers, in the same way.
+pub fn for_library(settings: &DnsSettings) -> Result<TokioResolver, NoResolver> {
+    let Servers { list, options, .. } = Servers::of(settings);
+    let config = ResolverConfig::from_parts(None, Vec::new(), list);
+    TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        .with_options(options)
+        .with_tls_config(no_tls()?)
+        .build()
+        .map_err(|error| NoResolver(error.to_string()))
 }
 
 /// Servers are asked in clear. Their library wants to know whom to believe under TLS all the same; made by itself, that

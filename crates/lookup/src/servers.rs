@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverOpts};
 use hickory_resolver::proto::rr::Name;
 use hickory_resolver::system_conf;
 use settings::DnsSettings;
@@ -39,13 +39,6 @@ impl Servers {
         options.edns0 = true;
         Self { list, options, search }
     }
-}
-
-/// The same for a library that asks by itself.
-#[must_use]
-pub fn configuration(settings: &DnsSettings) -> (ResolverConfig, ResolverOpts) {
-    let Servers { list, options, .. } = Servers::of(settings);
-    (ResolverConfig::from_parts(None, Vec::new(), list), options)
 }
 
 /// Over UDP, and over TCP what does not fit.

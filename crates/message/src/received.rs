@@ -16,6 +16,8 @@ pub struct Received<'a> {
     pub client: IpAddr,
     /// Its host name, if somebody who can know said so: letters, digits and `.-_`.
     pub client_name: Option<&'a str>,
+    /// Whom its certificate says it is, if somebody who is trusted vouches for that.
+    pub certificate: Option<&'a str>,
     /// This host.
     pub by: &'a Domain,
     /// `SMTP`, `ESMTP` or `UTF8SMTP`. RFC 3848, RFC 6531 4.3.
@@ -32,10 +34,7 @@ impl fmt::Display for Received<'_> {
         if self.helo.is_empty() {
             f.write_str("unknown")?;
         }
-        for c in self.helo.chars().take(255) {
-            let kept = c.is_ascii_graphic() && !matches!(c, '(' | ')' | '\\' | ';' | '"');
-            fmt::Write::write_char(f, if kept { c } else { '?' })?;
-        }
+        safely(f, self.helo, false)?;
         let is_name =
             |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
         let name = self.client_name.filter(is_name).map(|name| format!("{name} ")).unwrap_or_default();
@@ -44,9 +43,24 @@ impl fmt::Display for Received<'_> {
             IpAddr::V4(address) => write!(f, " ({name}[{address}])")?,
             IpAddr::V6(address) => write!(f, " ({name}[IPv6:{address}])")?,
         }
+        if let Some(subject) = self.certificate {
+            f.write_str("\r\n\t(client certificate ")?;
+            safely(f, subject, true)?;
+            f.write_str(", verified)")?;
+        }
         let (by, with, id) = (self.by, self.with, self.id);
         write!(f, "\r\n\tby {by} with {with} id {id};\r\n\t{}\r\n", date(self.at))
     }
+}
+
+/// What cannot end its place, nor a comment around it.
+fn safely(f: &mut fmt::Formatter<'_>, text: &str, spaces: bool) -> fmt::Result {
+    for c in text.chars().take(255) {
+        let shown = c.is_ascii_graphic() || (spaces && c == ' ');
+        let kept = shown && !matches!(c, '(' | ')' | '\\' | ';' | '"');
+        fmt::Write::write_char(f, if kept { c } else { '?' })?;
+    }
+    Ok(())
 }
 
 /// The field of a message that a program of this machine left. Its `Display` is the whole field.
@@ -77,7 +91,8 @@ mod tests {
         let by = Domain::new("mx.example.test").unwrap();
         let at = WallTime(1_700_000_000_000);
         let client = client.parse().unwrap();
-        Received { helo, client, client_name: None, by: &by, with: "ESMTP", id: "a-7-1f", at }.to_string()
+        let (with, id) = ("ESMTP", "a-7-1f");
+        Received { helo, client, client_name: None, certificate: None, by: &by, with, id, at }.to_string()
     }
 
     #[test]
@@ -96,11 +111,23 @@ mod tests {
         let at = WallTime(0);
         let client = [192, 0, 2, 1].into();
         let field = |name| {
-            Received { helo: "c", client, client_name: Some(name), by: &by, with: "SMTP", id: "1", at }
+            let (with, id, certificate) = ("SMTP", "1", None);
+            Received { helo: "c", client, client_name: Some(name), certificate, by: &by, with, id, at }
                 .to_string()
         };
         assert!(field("c.test").starts_with("Received: from c (c.test [192.0.2.1])\r\n"));
         assert!(field("c)\r\n").starts_with("Received: from c ([192.0.2.1])\r\n"));
+    }
+
+    #[test]
+    fn the_subject_of_a_certificate_stands_in_a_comment_of_its_own_and_cannot_end_it() {
+        let by = Domain::new("mx.example.test").unwrap();
+        let (client, at) = ([192, 0, 2, 1].into(), WallTime(0));
+        let (with, id, certificate) = ("ESMTPS", "1", Some("CN=a\\,b) c\r\n,O=D"));
+        let field = Received { helo: "c", client, client_name: None, certificate, by: &by, with, id, at };
+        let wanted =
+            "([192.0.2.1])\r\n\t(client certificate CN=a?,b? c??,O=D, verified)\r\n\tby mx.example.test";
+        assert!(field.to_string().contains(wanted), "{field}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! From an address to its next hop, and who may relay where. Touches no world.
 
+mod certificate;
 mod credentials;
 mod drill;
 mod in_doubt;
@@ -16,6 +17,7 @@ pub mod tables;
 mod target;
 mod tls;
 
+pub use certificate::{CertificatePattern, CertificatePatternError, ClientCertificate, Identity};
 pub use credentials::{Credentials, Secret};
 pub use drill::{DrillAddress, DrillKey, drill_address, is_drill};
 pub use in_doubt::{InDoubt, InDoubtError};

@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use mail_model::{Domain, Mailbox};
 
+use crate::certificate::Identity;
 use crate::credentials::Credentials;
 use crate::in_doubt::InDoubt;
 use crate::rate::Rate;
@@ -196,6 +197,7 @@ pub struct NextHop {
     exchanger: Exchanger,
     hosts: Vec<HostPort>,
     tls: TlsPolicy,
+    identity: Option<Box<Identity>>,
     credentials: Option<Credentials>,
     in_doubt: InDoubt,
     rate: Option<Rate>,
@@ -208,6 +210,7 @@ impl NextHop {
             exchanger,
             hosts,
             tls: TlsPolicy::default(),
+            identity: None,
             credentials: None,
             in_doubt: InDoubt::default(),
             rate: None,
@@ -265,6 +268,7 @@ impl NextHop {
         match (&self.exchanger, &other.exchanger) {
             (Exchanger::OfRecipient, Exchanger::Of(domain)) => {
                 self.tls == other.tls
+                    && self.identity == other.identity
                     && self.credentials == other.credentials
                     && self.in_doubt == other.in_doubt
                     && self.rate == other.rate
@@ -285,6 +289,18 @@ impl NextHop {
     #[must_use]
     pub fn with_tls(self, tls: TlsPolicy) -> Self {
         Self { tls, ..self }
+    }
+
+    /// The certificate they are shown if they ask for one; not part of the written form.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_deref()
+    }
+
+    /// The same hosts, shown another certificate.
+    #[must_use]
+    pub fn with_identity(self, identity: Option<Identity>) -> Self {
+        Self { identity: identity.map(Box::new), ..self }
     }
 
     /// Whom mail is given to them as; not part of the written form.

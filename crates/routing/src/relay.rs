@@ -7,6 +7,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use mail_model::{Domain, Mailbox};
 
+use crate::certificate::{CertificatePattern, ClientCertificate};
 use crate::next_hop::host_name;
 use crate::pattern::is_below;
 
@@ -70,6 +71,8 @@ impl fmt::Display for DomainPattern {
 pub struct RelayPolicy {
     /// Clients of these networks may send anywhere.
     pub trusted_networks: Vec<IpNet>,
+    /// So may who shows one of these, from anywhere.
+    pub trusted_certificates: Vec<CertificatePattern>,
     /// Everybody may send to these domains.
     pub domains: Vec<DomainPattern>,
 }
@@ -111,6 +114,12 @@ impl RelayPolicy {
         self.trusted_networks.iter().any(|network| network.contains(&client))
     }
 
+    /// True for a client that showed this and so may send anywhere.
+    #[must_use]
+    pub fn trusts_certificate(&self, certificate: &ClientCertificate) -> bool {
+        self.trusted_certificates.iter().any(|pattern| pattern.matches(certificate))
+    }
+
     /// Judges one recipient of a client. The domain after the last `@` alone decides; a source route was stripped by
     /// who parsed the path (RFC 5321 C).
     #[must_use]
@@ -137,6 +146,7 @@ mod tests {
     fn policy() -> RelayPolicy {
         RelayPolicy {
             trusted_networks: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+            trusted_certificates: Vec::new(),
             domains: vec!["Relay.test".parse().unwrap(), "*.sub.test".parse().unwrap()],
         }
     }

@@ -12,6 +12,7 @@ use std::str::FromStr;
 
 use mail_model::{EnhancedStatus, Reply};
 
+use crate::certificate::Identity;
 use crate::credentials::Credentials;
 use crate::in_doubt::InDoubt;
 use crate::next_hop::{NextHop, NextHopError};
@@ -118,6 +119,15 @@ impl Target {
     pub fn with_rate(self, rate: Option<Rate>) -> Self {
         match self {
             Self::Hop(hop) => Self::Hop(hop.with_rate(rate)),
+            other @ (Self::Discard | Self::Hold | Self::Error(_)) => other,
+        }
+    }
+
+    /// The same with this certificate.
+    #[must_use]
+    pub fn with_identity(self, identity: Option<Identity>) -> Self {
+        match self {
+            Self::Hop(hop) => Self::Hop(hop.with_identity(identity)),
             other @ (Self::Discard | Self::Hold | Self::Error(_)) => other,
         }
     }

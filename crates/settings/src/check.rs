@@ -3,6 +3,7 @@
 mod alerts;
 mod auth;
 mod authentication;
+mod certificates;
 mod checks;
 mod clients;
 mod cluster;
@@ -28,7 +29,7 @@ use self::name::host_name;
 use self::networks::networks;
 use crate::model::{
     Launcher, LimitSettings, ListenerSettings, LogSettings, NodeSettings, QueueSettings, Settings, Storage,
-    TableFiles, TlsFiles, TlsMode,
+    TableFiles, TlsMode,
 };
 use crate::reader::{At, Reader};
 use crate::source::Environment;
@@ -55,7 +56,7 @@ pub(crate) fn settings<'a>(
     let agent = served(read, &top.key("agent"));
     let monitor = served(read, &top.key("monitor"));
     distinct_addresses(read, top);
-    let relay = relay(read, &top.key("relay"));
+    let relay = relay(read, &top.key("relay"), &listeners);
     let dns = dns::dns(read, &top.key("dns"));
     let routes = routes(read, &top.key("routes"), dns.trust_ad);
     let table_files = table_files(read, &top.key("tables"));
@@ -157,12 +158,7 @@ fn listeners<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Vec<ListenerSettings> {
         let address =
             read.required(&item.key("address"), Reader::address, "write where to listen: 0.0.0.0:25");
         let tls = item.key("tls");
-        let tls = tls.is_there().then(|| {
-            let cert =
-                read.required(&tls.key("cert"), Reader::path, "name the certificate chain's file (PEM)");
-            let key = read.required(&tls.key("key"), Reader::path, "name the private key's file (PEM)");
-            cert.zip(key).map(|(cert, key)| TlsFiles { cert, key })
-        });
+        let tls = tls.is_there().then(|| certificates::listener(read, &tls));
         let kind = auth::kind(read, &item, tls.is_some());
         let add_missing_fields = auth::add_missing_fields(read, &item.key("add_missing_fields"), kind);
         let tls_mode = tls_mode(read, &item.key("tls_mode"), tls.is_some());
@@ -244,9 +240,10 @@ fn distinct_addresses<'a>(read: &mut Reader<'a>, top: &At<'a>) {
     }
 }
 
-fn relay<'a>(read: &mut Reader<'a>, at: &At<'a>) -> RelayPolicy {
+fn relay<'a>(read: &mut Reader<'a>, at: &At<'a>, listeners: &[ListenerSettings]) -> RelayPolicy {
     let trusted_networks = networks(read, &at.key("trusted_networks"));
-    let mut policy = RelayPolicy { trusted_networks, ..RelayPolicy::default() };
+    let trusted_certificates = certificates::trusted(read, &at.key("trusted_certificates"), listeners);
+    let mut policy = RelayPolicy { trusted_networks, trusted_certificates, domains: Vec::new() };
     for item in at.key("domains").items() {
         let domain =
             read.parsed(&item, |text| text.parse().map_err(|e: routing::DomainPatternError| e.to_string()));
@@ -286,6 +283,7 @@ fn routes<'a>(read: &mut Reader<'a>, at: &At<'a>, trust_ad: bool) -> Routes {
         let tls = tls_policy(read, &item);
         let tls =
             if let Some(target) = &target { fitting_tls(read, &item, target, tls, trust_ad) } else { tls };
+        let identity = certificates::identity(read, &item, &tls);
         let credentials = route_auth::credentials(read, &item, target.as_ref());
         let in_doubt = delivery::in_doubt(read, &item, target.as_ref());
         let rate = delivery::rate(read, &item, target.as_ref());
@@ -300,6 +298,7 @@ fn routes<'a>(read: &mut Reader<'a>, at: &At<'a>, trust_ad: bool) -> Routes {
             pattern,
             target: target
                 .with_tls(tls)
+                .with_identity(identity)
                 .with_credentials(credentials)
                 .with_in_doubt(in_doubt)
                 .with_rate(rate),

@@ -29,9 +29,10 @@ pub use filter::{FilterAddress, FilterClients, FilterKind, FilterSettings, OnErr
 
 pub use model::{
     AlertMailSettings, AlertSettings, AuthSettings, Authentication, BounceSettings, CacheSettings,
-    ClusterSettings, DeliverySettings, DkimKey, DnsSettings, DoubleBounce, EightBit, Launcher, LimitSettings,
-    ListenerKind, ListenerSettings, LogFormat, LogLevel, LogSettings, NodeSettings, OwnerSettings,
-    PeerSettings, QueueSettings, Settings, Storage, TableFiles, TlsFiles, TlsMode, WebhookSettings,
+    ClientCertificates, ClusterSettings, DeliverySettings, DkimKey, DnsSettings, DoubleBounce, EightBit,
+    Launcher, LimitSettings, ListenerKind, ListenerSettings, LogFormat, LogLevel, LogSettings, NodeSettings,
+    OwnerSettings, PeerSettings, QueueSettings, Settings, Storage, TableFiles, TlsFiles, TlsMode,
+    WebhookSettings,
 };
 pub use source::{Environment, Source};
 

@@ -262,6 +262,22 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// Private key.
     pub key: PathBuf,
+    /// Whether clients show one too.
+    pub client_certificates: ClientCertificates,
+    /// Who vouches for those, PEM.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Whether clients show a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientCertificates {
+    /// They are not asked.
+    #[default]
+    Off,
+    /// They are asked, and need not. Whose certificate nobody vouches for is a client like any other.
+    Request,
+    /// No mail is taken from a client without one that somebody vouches for.
+    Require,
 }
 
 /// How names are looked up.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use mail_model::{Domain, EnhancedStatus, Reply, ReplyClass};
 use mail_send::SmtpClient;
-use routing::{Credentials, Host, HostPort, Protocol};
+use routing::{Credentials, Host, HostPort, Identity, Protocol};
 use rustls::pki_types::ServerName;
 use smtp::hello;
 use smtp::limits::SendTimeouts;
@@ -75,6 +75,8 @@ pub(crate) struct Approach<'a> {
     pub(crate) demand: &'a Demand,
     /// Whom mail is given to it as.
     pub(crate) credentials: Option<&'a Credentials>,
+    /// What it is shown under TLS if it asks for it.
+    pub(crate) identity: Option<&'a Identity>,
     pub(crate) tls: &'a Tls,
     /// How long a TLS handshake may take.
     pub(crate) handshake: Duration,
@@ -231,7 +233,8 @@ impl Approach<'_> {
         address: SocketAddr,
         trust: Trust<'_>,
     ) -> Result<(), String> {
-        let config = self.tls.outward().config(trust).ok_or("the roots of its route are not loaded")?;
+        let config = self.tls.outward().config(trust, self.identity);
+        let config = config.ok_or("the roots or the certificate of its route are not loaded")?;
         let name = match (&host.host, trust) {
             (Host::Address(address), _) => ServerName::from(*address),
             (Host::Name(name), trust) => match (ServerName::try_from(name.to_string()), trust) {

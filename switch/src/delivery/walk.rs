@@ -8,7 +8,7 @@ use std::future::Future;
 use std::net::IpAddr;
 
 use mail_model::{EnhancedStatus, Reply};
-use routing::{Credentials, Host, HostPort, NextHop, Protocol};
+use routing::{Credentials, Host, HostPort, Identity, NextHop, Protocol};
 use settings::EightBit;
 
 use super::connection::{Approach, Connection, Failure, unreachable};
@@ -21,10 +21,17 @@ use crate::tls::Demand;
 #[derive(Debug)]
 pub(crate) struct Walk {
     stops: VecDeque<Stop>,
-    protocol: Protocol,
-    credentials: Option<Credentials>,
+    manner: Manner,
     /// They are MX hosts: their order is not always the same.
     is_mx: bool,
+}
+
+/// What is the same for all of them.
+#[derive(Debug)]
+struct Manner {
+    protocol: Protocol,
+    credentials: Option<Credentials>,
+    identity: Option<Identity>,
 }
 
 impl Walk {
@@ -42,8 +49,12 @@ impl Walk {
             };
             hop.hosts().iter().map(stop).collect()
         };
-        let credentials = hop.credentials().cloned();
-        Ok(Self { stops, protocol: hop.protocol(), credentials, is_mx: hop.is_mx() })
+        let manner = Manner {
+            protocol: hop.protocol(),
+            credentials: hop.credentials().cloned(),
+            identity: hop.identity().cloned(),
+        };
+        Ok(Self { stops, manner, is_mx: hop.is_mx() })
     }
 
     /// Those that are tried when `host` failed.
@@ -62,9 +73,7 @@ impl Walk {
     pub(crate) async fn next(&mut self, context: &Context) -> Result<Connection, Reply> {
         let mut failure = stopped();
         while let Some(stop) = self.stops.pop_front() {
-            match unless_stopped(context, open(context, self.protocol, self.credentials.as_ref(), stop))
-                .await?
-            {
+            match unless_stopped(context, open(context, &self.manner, stop)).await? {
                 Ok(connection) => return Ok(connection),
                 Err(reply) => failure = reply,
             }
@@ -103,12 +112,7 @@ async fn resolve(context: &Context, host: &HostPort) -> Result<Vec<IpAddr>, Repl
 }
 
 /// A new connection to a host, as it is asked for.
-async fn open(
-    context: &Context,
-    protocol: Protocol,
-    credentials: Option<&Credentials>,
-    stop: Stop,
-) -> Result<Connection, Reply> {
+async fn open(context: &Context, manner: &Manner, stop: Stop) -> Result<Connection, Reply> {
     let Stop { host, addresses, demand, wish } = stop;
     let addresses = match addresses {
         Some(addresses) => addresses,
@@ -118,7 +122,7 @@ async fn open(
     if addresses.is_empty() && !is_socket {
         return Err(unreachable(&host, "the name has no address"));
     }
-    let door = Door { context, protocol, credentials, host: &host, addresses: &addresses };
+    let door = Door { context, manner, host: &host, addresses: &addresses };
     if let Some(wish) = wish {
         match door.open(&wish).await {
             Ok(connection) => return Ok(connection),
@@ -132,8 +136,7 @@ async fn open(
 #[derive(Clone, Copy)]
 struct Door<'a> {
     context: &'a Context,
-    protocol: Protocol,
-    credentials: Option<&'a Credentials>,
+    manner: &'a Manner,
     host: &'a HostPort,
     addresses: &'a [IpAddr],
 }
@@ -144,12 +147,13 @@ impl Door<'_> {
         let tls = self.context.tls.load_full();
         let owner = settings.delivery.owner(self.context.queue.id());
         let approach = Approach {
-            protocol: self.protocol,
+            protocol: self.manner.protocol,
             name: owner.and_then(|owner| owner.ehlo.as_ref()).unwrap_or(&settings.node.hostname),
             source: owner.map_or(&[], |owner| &owner.source),
             timeouts: &settings.limits.send,
             demand,
-            credentials: self.credentials,
+            credentials: self.manner.credentials.as_ref(),
+            identity: self.manner.identity.as_ref(),
             tls: &tls,
             handshake: settings.limits.tls_handshake,
             takes_eight_bit: settings.delivery.eight_bit == EightBit::Send,

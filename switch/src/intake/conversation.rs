@@ -4,6 +4,8 @@
 //! It reads nothing while a question is open, so a slow disk slows the client down and fills no memory.
 
 mod guard;
+mod permission;
+mod tls;
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,15 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use mail_model::{EnhancedStatus, Envelope, Recipient, Reply};
+use mail_model::{EnhancedStatus, Envelope, Reply};
 use message::{Completion, Received};
 use policy::limits::Kind;
 use queue_format::record::{MessageKey, encode_envelope};
-use routing::DrillAddress;
+use routing::ClientCertificate;
 use settings::{ListenerKind, TlsMode};
 use smtp::session::{
-    AbortReason, Action, Event, Greeting, MessageStart, Protection, SenderRequest, Session, Storage, Usage,
-    Verdict,
+    AbortReason, Action, Event, Greeting, MessageStart, Protection, Session, Storage, Usage, Verdict,
 };
 use smtp::xclient::ClientClaim;
 use socket2::SockRef;
@@ -70,6 +71,8 @@ pub(crate) struct Conversation {
     phase: watch::Receiver<Phase>,
     session: Session,
     login: Login,
+    /// Whose certificate the client showed.
+    certificate: Option<ClientCertificate>,
     /// The longest a client may take to read a reply.
     patience: Duration,
     input: BytesMut,
@@ -127,6 +130,7 @@ impl Conversation {
                 .believing_xclient(front)
                 .authenticating(mechanisms),
             login: Login::default(),
+            certificate: None,
             input: BytesMut::new(),
             filled: false,
             actions: Vec::new(),
@@ -212,29 +216,6 @@ impl Conversation {
             self.stream.read_buf(&mut self.input).await?;
         }
         Ok(())
-    }
-
-    /// Hands the connection to TLS. A client that is slow about it holds a connection for a while, and nothing else.
-    async fn shake_hands(&mut self) -> io::Result<()> {
-        // The session has read everything in clear; nothing of it may ever be taken for what came under TLS.
-        self.input = BytesMut::new();
-        let config = self.parts.tls.load().listener(self.door.index);
-        let config = config.ok_or_else(|| io::Error::other("this listener has no certificate"))?;
-        let limit = self.parts.settings.load().limits.tls_handshake;
-        let mut phase = self.phase.clone();
-        let done = tokio::select! {
-            biased;
-            // No message is begun, so nothing is lost.
-            _ = phase.wait_for(|phase| *phase != Phase::Open) => Err(io::ErrorKind::ConnectionAborted.into()),
-            done = timeout(limit, self.stream.accept_tls(config)) => {
-                done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            }
-        };
-        let result = if done.is_ok() { "done" } else { "failed" };
-        self.parts.counters.handshakes.add(["in", result], 1);
-        done.inspect_err(
-            |error| tracing::info!(event = "tls.client_failed", client = %self.visitor.client, %error),
-        )
     }
 
     async fn next_event(&mut self) -> Event {
@@ -361,6 +342,8 @@ impl Conversation {
         }
         self.visitor = visitor;
         self.login = Login::default();
+        // It is the front's.
+        self.certificate = None;
         if self.parts.gate.is_open() { Greeting::Ready } else { Greeting::NotReady }
     }
 
@@ -380,50 +363,6 @@ impl Conversation {
         }
     }
 
-    /// A user writes as its own senders only. RFC 6409 6.1.
-    fn judge_sender(&self, request: &SenderRequest) -> Verdict {
-        let sender = &request.reverse_path;
-        match self.login.account() {
-            Some(account) if !account.may_send_as(sender) => {
-                let (client, user) = (self.visitor.client, &account.name);
-                tracing::info!(event = "sender.denied", %client, %user, from = %sender);
-                let status = EnhancedStatus::new(5, 7, 1);
-                Verdict::Refuse(Reply::local(553, status, "this sender is not yours"))
-            }
-            Some(_) | None => self.admit(request.size.unwrap_or(0)),
-        }
-    }
-
-    fn judge(&self, recipient: &Recipient) -> Verdict {
-        let settings = self.parts.settings.load();
-        let to = &recipient.address;
-        let drill = routing::drill_address(settings.drill_key.as_ref(), to);
-        let may = match &drill {
-            // Its seal is the permission: only who has the cluster's key can make one.
-            Some(DrillAddress::Sink { until, .. }) => self.parts.clock.wall() <= *until,
-            Some(DrillAddress::Foreign) => false,
-            // Users may send anywhere. RFC 6409 3.
-            None => self.login.account().is_some() || settings.relay.judge(self.visitor.client, to).allows(),
-        };
-        if !may {
-            self.parts.counters.refused.add(1);
-            self.parts.counters.refusals.add(["recipient", "relay_denied"], 1);
-            tracing::info!(event = "relay.denied", client = %self.visitor.client, %to);
-            return Verdict::Refuse(Reply::local(550, EnhancedStatus::new(5, 7, 1), "relaying denied"));
-        }
-        if drill.is_some() {
-            return Verdict::Accept;
-        }
-        // Refused here, so that nobody gets a bounce for mail that he never sent.
-        if let Some(reply) = recipients::refusal(&settings, to) {
-            self.parts.counters.refused.add(1);
-            self.parts.counters.refusals.add(["recipient", "route"], 1);
-            tracing::info!(event = "recipient.refused", client = %self.visitor.client, %to, %reply);
-            return Verdict::Refuse(reply);
-        }
-        Verdict::Accept
-    }
-
     fn begin(&mut self, start: &MessageStart) -> Verdict {
         let verdict = self.admit(start.size.unwrap_or(0));
         if matches!(verdict, Verdict::Refuse(_)) {
@@ -440,6 +379,7 @@ impl Conversation {
             helo: &start.client_name,
             client: self.visitor.client,
             client_name: self.visitor.name.as_deref(),
+            certificate: self.certificate.as_ref().and_then(|shown| shown.subject.as_deref()),
             by: &settings.limits.session.hostname,
             with: start.protocol,
             id: &self.parts.queue.message_id(key).to_string(),
@@ -451,12 +391,7 @@ impl Conversation {
             received: at,
             from: envelope.reverse_path.to_string(),
             recipients: envelope.recipients.len(),
-            origin: self.login.account().map_or_else(
-                || format!("client {} helo {}", self.visitor.client, start.client_name),
-                |user| {
-                    format!("client {} helo {} user {}", self.visitor.client, start.client_name, user.name)
-                },
-            ),
+            origin: self.origin(&start.client_name),
             envelope: encode_envelope(&envelope),
         };
         let size = start.size.unwrap_or(0);
@@ -468,7 +403,7 @@ impl Conversation {
         } else {
             upload
         };
-        let trusted = self.login.account().is_some() || settings.relay.trusts(self.visitor.client);
+        let trusted = self.is_trusted(&settings);
         let inspection = self.parts.inspection.load_full();
         // Probe mail of a drill, which its seal let in, is no affair of filters.
         let probe = start.envelope.recipients.iter().all(|to| routing::is_drill(&to.address));
@@ -516,7 +451,8 @@ impl Conversation {
                 self.unreplied.push(key);
                 let tls = self.stream.is_tls();
                 let user = self.login.account().map(|account| &*account.name);
-                tracing::info!(event = "message.accepted", %id, %client, tls, user, from, recipients, size);
+                let certificate = self.certificate.as_ref().map(tracing::field::display);
+                tracing::info!(event = "message.accepted", %id, %client, tls, user, certificate, from, recipients, size);
                 Ok(Storage::Stored(id.to_string()))
             }
             Err(NotStored::Unsettled) => {

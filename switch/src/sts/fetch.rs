@@ -33,7 +33,8 @@ pub(super) async fn policy(domain: &Domain, asking: Asking<'_>) -> Result<(StsPo
 async fn text(domain: &Domain, asking: Asking<'_>) -> Result<String, String> {
     let host = format!("mta-sts.{domain}");
     let name = ServerName::try_from(host.clone()).map_err(|error| error.to_string())?;
-    let config = asking.tls.outward().config(Trust::Roots(asking.roots)).ok_or("the roots are not loaded")?;
+    let config =
+        asking.tls.outward().config(Trust::Roots(asking.roots), None).ok_or("the roots are not loaded")?;
     let stream = connect(&host, asking).await?;
     let connector = TlsConnector::from(config);
     let stream = connector.connect(name, stream).await.map_err(|error| format!("{host}: {error}"))?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::VerifierBuilderError;
 
 /// A file that cannot serve. Shown as `file: key: what is wrong, what to do`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +66,15 @@ pub(crate) fn misfit(cert: &Path, key: &str, private_key: &Path, error: &rustls:
 /// A certificate in `file` is none that can vouch for others.
 pub(crate) fn no_root(file: &Path, key: &str, error: &rustls::Error) -> TlsFault {
     fault(file, key, format!("a certificate in it cannot be trusted: {error}; take it out"))
+}
+
+/// Nobody in `file` can vouch for clients.
+pub(crate) fn no_authority(file: &Path, key: &str, error: &VerifierBuilderError) -> TlsFault {
+    fault(
+        file,
+        key,
+        format!("clients cannot be verified with it: {error}; write certificates of authorities into it"),
+    )
 }
 
 /// The machine trusts nobody.

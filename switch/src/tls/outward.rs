@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use lookup::Tlsa;
 use mail_model::Domain;
-use routing::{Roots, Routes, TlsPolicy};
+use routing::{Identity, Roots, Routes, TlsPolicy};
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use super::dane::Named;
@@ -63,52 +65,130 @@ impl Demand {
     }
 }
 
-/// Everything that routes need.
+/// Whose certificates are taken, as far as that is known before there is a host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Believed {
+    Anybody,
+    Roots(Roots),
+}
+
+/// What a host that asks for it is shown.
+#[derive(Debug)]
+struct Shown {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+/// Everything that routes need. Nothing of one identity is ever used for another: a session that is taken up again would
+/// carry the certificate it began with.
 #[derive(Debug)]
 pub(crate) struct Outward {
-    anybody: Option<Arc<ClientConfig>>,
-    verified: HashMap<Roots, Arc<ClientConfig>>,
+    ready: HashMap<(Believed, Option<Identity>), Arc<ClientConfig>>,
+    identities: HashMap<Identity, Shown>,
 }
 
 impl Outward {
-    /// Reads the roots that routes name. Notes what cannot be read.
+    /// Reads the roots and the certificates that routes name. Notes what cannot be read.
     pub(super) fn load(routes: &Routes, faults: &mut Vec<TlsFault>) -> Self {
-        let mut verified = HashMap::new();
+        let mut outward = Self { ready: HashMap::new(), identities: HashMap::new() };
+        outward.prepare(Believed::Anybody, None, 0, faults);
         for (index, route) in routes.iter().enumerate() {
-            let Some(roots) = route.target.next_hop().and_then(|hop| hop.tls().roots()) else {
-                continue;
-            };
-            if verified.contains_key(roots) {
-                continue;
-            }
-            match store(roots, index) {
-                Ok(store) => {
-                    let config = builder()
-                        .map(|config| Arc::new(config.with_root_certificates(store).with_no_client_auth()));
-                    verified.extend(config.map(|config| (roots.clone(), config)));
+            let Some(hop) = route.target.next_hop() else { continue };
+            let identity = hop.identity();
+            if let Some(identity) = identity
+                && !outward.identities.contains_key(identity)
+            {
+                match shown(identity, index) {
+                    Ok(shown) => outward.identities.extend([(identity.clone(), shown)]),
+                    Err(found) => {
+                        faults.extend(found);
+                        continue;
+                    }
                 }
-                Err(fault) => faults.push(fault),
+            }
+            // A policy of the domain may ask for roots, or for nothing.
+            outward.prepare(Believed::Anybody, identity, index, faults);
+            if let Some(roots) = hop.tls().roots() {
+                outward.prepare(Believed::Roots(roots.clone()), identity, index, faults);
+                // The web server of a domain is no next hop, and is shown nothing.
+                outward.prepare(Believed::Roots(roots.clone()), None, index, faults);
             }
         }
-        let anybody = builder().map(|config| {
-            let config = config.dangerous().with_custom_certificate_verifier(Arc::new(Anybody));
-            Arc::new(config.with_no_client_auth())
-        });
-        Self { anybody, verified }
+        outward
     }
 
-    /// What to shake hands with. `None` if the roots are not among those that were read.
-    pub(crate) fn config(&self, trust: Trust<'_>) -> Option<Arc<ClientConfig>> {
-        match trust {
-            Trust::Anybody => self.anybody.clone(),
-            Trust::Roots(roots) => self.verified.get(roots).cloned(),
+    fn prepare(
+        &mut self,
+        believed: Believed,
+        identity: Option<&Identity>,
+        index: usize,
+        faults: &mut Vec<TlsFault>,
+    ) {
+        let key = (believed, identity.cloned());
+        if self.ready.contains_key(&key) {
+            return;
+        }
+        let config = match &key.0 {
+            Believed::Anybody => {
+                builder().map(|config| config.dangerous().with_custom_certificate_verifier(Arc::new(Anybody)))
+            }
+            Believed::Roots(roots) => match store(roots, index) {
+                Ok(store) => builder().map(|config| config.with_root_certificates(store)),
+                Err(fault) => {
+                    if !faults.contains(&fault) {
+                        faults.push(fault);
+                    }
+                    None
+                }
+            },
+        };
+        let config = config.and_then(|config| self.showing(config, identity));
+        self.ready.extend(config.map(|config| (key, config)));
+    }
+
+    /// `None` if what it shows was not read.
+    fn showing(
+        &self,
+        config: rustls::ConfigBuilder<ClientConfig, WantsClientCert>,
+        identity: Option<&Identity>,
+    ) -> Option<Arc<ClientConfig>> {
+        let Some(identity) = identity else { return Some(Arc::new(config.with_no_client_auth())) };
+        let Shown { chain, key } = self.identities.get(identity)?;
+        config.with_client_auth_cert(chain.clone(), key.clone_key()).ok().map(Arc::new)
+    }
+
+    /// What to shake hands with. `None` if the roots or the certificate are not among those that were read.
+    pub(crate) fn config(&self, trust: Trust<'_>, identity: Option<&Identity>) -> Option<Arc<ClientConfig>> {
+        let believed = match trust {
+            Trust::Anybody => Believed::Anybody,
+            Trust::Roots(roots) => Believed::Roots(roots.clone()),
             Trust::Named(records, domain) => {
                 let domain = ServerName::try_from(domain.to_string()).ok();
                 let verifier = Arc::new(Named::new(records.to_vec(), domain));
                 let config = builder()?.dangerous().with_custom_certificate_verifier(verifier);
-                Some(Arc::new(config.with_no_client_auth()))
+                return self.showing(config, identity);
+            }
+        };
+        self.ready.get(&(believed, identity.cloned())).cloned()
+    }
+}
+
+/// Reads what an identity names, and sees whether the two fit.
+fn shown(identity: &Identity, index: usize) -> Result<Shown, Vec<TlsFault>> {
+    let at = |key: &str| format!("routes[{index}].{key}");
+    let chain = files::certificates(&identity.cert, &at("tls_cert"));
+    let key = files::private_key(&identity.key, &at("tls_key"));
+    match (chain, key) {
+        (Ok(chain), Ok(key)) => {
+            let fits = CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider());
+            match fits {
+                Ok(_) => Ok(Shown { chain, key }),
+                Err(error) => {
+                    Err(vec![files::misfit(&identity.cert, &at("tls_cert"), &identity.key, &error)])
+                }
             }
         }
+        (chain, key) => Err(chain.err().into_iter().chain(key.err()).collect()),
     }
 }
 

@@ -4,7 +4,7 @@ use aws_lc_rs::signature::KeyPair as _;
 use rig::{Sink, SinkOptions};
 
 use crate::name_server::NameServer;
-use crate::site::{Config, PATIENCE, Running, Site, clock, say};
+use crate::site::{Config, PATIENCE, Running, Site, clock, say, until};
 
 struct Scene {
     site: Site,
@@ -80,6 +80,17 @@ async fn what_dns_says_of_the_sender_stands_on_top_and_forged_results_are_gone()
     assert!(text.starts_with("Authentication-Results: mx.example.test") && text.contains("spf=pass"));
     let body = large.split_once("\r\n\r\n").unwrap().1;
     assert_eq!(text.split_once("\r\n\r\n").unwrap().1, body);
+}
+
+#[tokio::test]
+async fn a_machine_without_certificates_of_authorities_judges_all_the_same() {
+    let site = Site::new(&Config { listener: "authentication: mark", ..Config::default() });
+    let empty = site.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let mut command = site.command(&["run", "--config", site.config_file().to_str().unwrap()]);
+    command.env("SSL_CERT_FILE", empty.join("none.pem")).env("SSL_CERT_DIR", &empty);
+    let _switch = Running::of(command, &site);
+    until("the switch is ready", || site.probe().starts_with("HTTP/1.1 200")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

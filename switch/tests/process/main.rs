@@ -6,6 +6,7 @@ mod accept;
 mod authentication;
 mod certificates;
 mod checks;
+mod client_certificates;
 mod command_line;
 mod defence;
 mod filter_programs;

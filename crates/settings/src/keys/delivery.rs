@@ -29,6 +29,13 @@ pub(super) const KEYS: &[Key] = &[
         "The certificates that `verify` and `mta-sts` trust, PEM. It is read again on every reload.",
     ),
     key(
+        "routes[].tls_cert",
+        "path",
+        Words("none"),
+        "A certificate chain, PEM, that the next hop is shown if it asks for one. It is read again on every reload.",
+    ),
+    key("routes[].tls_key", "path", Words("none"), "Its private key, PEM. The two stand together."),
+    key(
         "routes[].auth.user",
         "text",
         Required,

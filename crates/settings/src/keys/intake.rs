@@ -35,6 +35,18 @@ pub(super) const KEYS: &[Key] = &[
         "Private key of the first certificate, PEM. It is read again on every reload.",
     ),
     key(
+        "listeners[].tls.client_certificates",
+        "`off`, `request` or `require`",
+        Is("off"),
+        "Whether clients are asked for a certificate of theirs. `request`: who shows none, or one that nobody vouches for, is served like any client. `require`: MAIL is answered with 530 until a certificate is shown that `client_ca` vouches for. Who is known by it may relay if `relay.trusted_certificates` says so.",
+    ),
+    key(
+        "listeners[].tls.client_ca",
+        "path",
+        Words("none"),
+        "The authorities that vouch for certificates of clients, PEM. Only then is a subject believed, logged and put into the Received field; fingerprints need none. It is read again on every reload.",
+    ),
+    key(
         "listeners[].tls_mode",
         "`starttls` or `implicit`",
         Is("starttls"),
@@ -93,6 +105,12 @@ pub(super) const KEYS: &[Key] = &[
         "network",
         Words("none"),
         "Clients of these networks may send anywhere: `10.0.0.0/8`, `2001:db8::/32`, or one address.",
+    ),
+    key(
+        "relay.trusted_certificates[]",
+        "subject, or `sha256:` and a fingerprint",
+        Words("none"),
+        "Clients that show one of these may send anywhere, as those of `trusted_networks`. `CN=client.example.test,O=Example`: the whole subject, as `openssl x509 -noout -subject -nameopt RFC2253` and the log (`tls.client_certificate`) show it, of a certificate that `client_ca` vouches for. `sha256:…`: that certificate alone, whoever vouches for it.",
     ),
     key(
         "relay.domains[]",

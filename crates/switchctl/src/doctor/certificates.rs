@@ -1,10 +1,11 @@
-//! How long the certificates of the listeners hold, and who can read their keys.
+//! How long the certificates hold that are shown to clients and next hops, and who can read their keys.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use daemon_kit::SystemClock;
 use mail_model::Clock;
+use routing::NextHop;
 use settings::Settings;
 use x509_parser::pem::Pem;
 
@@ -14,16 +15,20 @@ use super::finding::{Findings, State};
 const SOON_DAYS: i64 = 14;
 
 pub(super) fn look(settings: &Settings, findings: &mut Findings) {
+    let of_listeners = settings.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    let of_listeners = of_listeners.map(|files| (&files.cert, &files.key));
+    let hops = settings.routes.iter().filter_map(|route| route.target.next_hop());
+    let of_routes = hops.filter_map(NextHop::identity).map(|shown| (&shown.cert, &shown.key));
     let mut seen = Vec::new();
-    for files in settings.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+    for files in of_listeners.clone().chain(of_routes) {
         if seen.contains(&files) {
             continue;
         }
         seen.push(files);
-        certificate(&files.cert, findings);
-        key(&files.key, findings);
+        certificate(files.0, findings);
+        key(files.1, findings);
     }
-    if seen.is_empty() {
+    if of_listeners.count() == 0 {
         findings.warn(
             "certificates",
             "no listener has one: mail comes in clear",

@@ -84,7 +84,7 @@ impl Conversation {
     pub(super) async fn checked(&mut self, verdict: Verdict, to: &Mailbox) -> Verdict {
         let settings = self.parts.settings.load_full();
         let client = self.visitor.client;
-        let known = self.login.account().is_some() || self.visitor.unnamed || settings.relay.trusts(client);
+        let known = self.visitor.unnamed || self.is_trusted(&settings);
         let is_off = settings.checks == CheckSettings::default();
         // RFC 5321 4.5.1: whoever is refused by mistake must be able to say so.
         let postmaster = to.local_part().eq_ignore_ascii_case("postmaster");
