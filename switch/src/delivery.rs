@@ -9,6 +9,7 @@
 //! | `plan` | from the books to what is to be done for one message at one destination |
 //! | `attempt` | one message to one next hop: attempt, connection, transaction, outcome |
 //! | `published` | MX hosts, and what DANE and MTA-STS ask of them |
+//! | `share` | which destinations the other switches of this node send to as well |
 //! | `stop` | a host before it is spoken to |
 //! | `walk` | the hosts of a next hop, looked up and tried one after the other |
 //! | `transfer` | the shell of `smtp::transaction` |
@@ -40,6 +41,7 @@ mod plan;
 mod pool;
 mod published;
 mod recent;
+mod share;
 mod stop;
 mod suspended;
 mod transfer;

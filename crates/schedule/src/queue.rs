@@ -5,7 +5,8 @@
 //! | Up          | what is due, up to its window                      | Down when an attempt cannot reach it and no other runs |
 //! | Down        | after a pause one item, the probe; what is expired | Up when anything reaches it; paused longer by the probe |
 //!
-//! How wide a window is, and how fast attempts may follow each other, is in `window`.
+//! How wide a window is, and how fast attempts may follow each other, is in `window`. Where other queues of the same machine send
+//! to a destination too, each has its share of the bound.
 //!
 //! Items of one destination leave in the order they are due, the smaller first, destinations take turns. An item is at one destination
 //! once: it waits or it runs. No operation costs more than the logarithm of what waits, so a dead destination with half a
@@ -84,22 +85,34 @@ struct Destination<K> {
     running: usize,
     reach: Reach<K>,
     window: Window,
+    /// Queues of this machine that send there, this one among them.
+    sharers: usize,
     /// How fast attempts may follow each other, if that is bounded.
     pace: Option<Pace>,
     place: Place,
 }
 
 impl<K: Copy + Ord + Hash> Destination<K> {
-    fn new(initial: usize) -> Self {
+    fn new(initial: usize, sharers: usize) -> Self {
         Self {
             waiting: Waiting::new(),
             handed_out: BTreeMap::new(),
             running: 0,
             reach: Reach::Up,
             window: Window::opening(initial),
+            sharers,
             pace: None,
             place: Place::Nowhere,
         }
+    }
+
+    /// How many may run, of `limit` that all sharers may have together. One always may, whatever the others do.
+    fn width(&self, limit: usize) -> usize {
+        self.window.width(self.share(limit))
+    }
+
+    fn share(&self, limit: usize) -> usize {
+        (limit / self.sharers.max(1)).max(1)
     }
 
     /// No attempt before this.
@@ -113,7 +126,7 @@ impl<K: Copy + Ord + Hash> Destination<K> {
         match &self.reach {
             // With nothing left it is forgotten once nothing need be remembered of it.
             Reach::Up if self.is_empty() => Some(self.paced()),
-            Reach::Up if self.running >= self.window.width(window) => None,
+            Reach::Up if self.running >= self.width(window) => None,
             Reach::Up => due,
             Reach::Down { until, probe, .. } => {
                 let expiry = self.waiting.first_expiring().map(|entry| entry.expires);
@@ -141,7 +154,7 @@ impl<K: Copy + Ord + Hash> Destination<K> {
         if due.max(self.paced()) > now {
             return None;
         }
-        let full = self.running >= self.window.width(window);
+        let full = self.running >= self.width(window);
         match &mut self.reach {
             Reach::Up if full => return None,
             Reach::Up => {}
@@ -191,7 +204,7 @@ impl<K: Copy + Ord + Hash> Destination<K> {
 
     fn reached(&mut self, limits: ConcurrencyLimits) {
         match &self.reach {
-            Reach::Up => self.window.reached(limits.per_destination.max(1)),
+            Reach::Up => self.window.reached(self.share(limits.per_destination)),
             Reach::Down { .. } => self.window = Window::opening(limits.initial),
         }
         self.reach = Reach::Up;
@@ -207,6 +220,10 @@ pub struct Queue<D, K> {
     /// Destinations with something to hand out, the one that waited longest for its turn first.
     ready: BTreeMap<u64, D>,
     asleep: BTreeSet<(Moment, D)>,
+    /// Those where something runs.
+    busy: BTreeSet<D>,
+    /// How many queues a destination is shared with until that is told.
+    sharers: usize,
     turn: u64,
     running: usize,
     waiting: usize,
@@ -222,6 +239,8 @@ impl<D: Clone + Ord, K: Copy + Ord + Hash> Queue<D, K> {
             destinations: BTreeMap::new(),
             ready: BTreeMap::new(),
             asleep: BTreeSet::new(),
+            busy: BTreeSet::new(),
+            sharers: 1,
             turn: 0,
             running: 0,
             waiting: 0,
@@ -240,11 +259,32 @@ impl<D: Clone + Ord, K: Copy + Ord + Hash> Queue<D, K> {
         }
     }
 
+    /// Destinations of which nothing else is told are sent to by so many queues of this machine, this one among them.
+    pub fn expect_sharers(&mut self, sharers: usize) {
+        self.sharers = sharers.max(1);
+    }
+
+    /// So many queues of this machine, this one among them, send to `destination` now. What runs goes on.
+    pub fn set_sharers(&mut self, destination: &D, sharers: usize) {
+        let Some(place) = self.destinations.get_mut(destination) else { return };
+        if place.sharers != sharers.max(1) {
+            place.sharers = sharers.max(1);
+            self.arrange(destination);
+        }
+    }
+
+    /// Where something runs.
+    #[must_use]
+    pub fn busy(&self) -> Vec<D> {
+        self.busy.iter().cloned().collect()
+    }
+
     /// Lets `item` wait at `destination` until it is `due`. If it waits there already the earlier time counts; if it runs
     /// it comes again after its end. After `expires` it is given up if the destination cannot be reached.
     pub fn add(&mut self, destination: &D, item: K, due: Moment, expires: Moment) {
         if !self.destinations.contains_key(destination) {
-            self.destinations.insert(destination.clone(), Destination::new(self.limits.initial));
+            let new = Destination::new(self.limits.initial, self.sharers);
+            self.destinations.insert(destination.clone(), new);
         }
         let Some(place) = self.destinations.get_mut(destination) else { return };
         if let Some(running) = place.handed_out.get_mut(&item) {
@@ -266,8 +306,9 @@ impl<D: Clone + Ord, K: Copy + Ord + Hash> Queue<D, K> {
     /// Lets attempts toward `destination`, which is known or becomes so by the next [`Self::add`], follow each other at least
     /// `interval` apart.
     pub fn set_pace(&mut self, destination: &D, interval: Duration) {
-        let initial = self.limits.initial;
-        let place = self.destinations.entry(destination.clone()).or_insert_with(|| Destination::new(initial));
+        let (initial, sharers) = (self.limits.initial, self.sharers);
+        let entry = self.destinations.entry(destination.clone());
+        let place = entry.or_insert_with(|| Destination::new(initial, sharers));
         place.pace.get_or_insert_with(|| Pace::new(interval)).set(interval);
     }
 
@@ -313,6 +354,9 @@ impl<D: Clone + Ord, K: Copy + Ord + Hash> Queue<D, K> {
         let Some(Running { expired, again }) = place.handed_out.remove(&item) else { return };
         self.running = self.running.saturating_sub(1);
         place.running = place.running.saturating_sub(usize::from(!expired));
+        if place.running == 0 {
+            self.busy.remove(destination);
+        }
         place.learn(item, outcome, now, (&self.pause, self.limits));
         if let Some((due, expires)) = again {
             place.waiting.insert(item, due, expires);
@@ -358,7 +402,11 @@ impl<D: Clone + Ord, K: Copy + Ord + Hash> Queue<D, K> {
 
     fn take(&mut self, destination: &D, now: Moment) -> Option<Task<D, K>> {
         let window = self.limits.per_destination.max(1);
-        let taken = self.destinations.get_mut(destination)?.take(now, window);
+        let place = self.destinations.get_mut(destination)?;
+        let (before, taken) = (place.running, place.take(now, window));
+        if before == 0 && place.running > 0 {
+            self.busy.insert(destination.clone());
+        }
         // It goes to the end of the line, or to sleep.
         self.arrange_at(destination, Some(now));
         let (item, expired) = taken?;

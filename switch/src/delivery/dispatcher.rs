@@ -19,6 +19,7 @@ use super::attempt::Attempt;
 use super::connection::Connection;
 use super::context::{Context, DeliveryParts, Phase};
 use super::destination::{Destination, Lane, Way};
+use super::share::Share;
 use super::{give_up, plan};
 use crate::bounce;
 
@@ -68,10 +69,17 @@ impl Delivery {
     pub fn start(parts: DeliveryParts) -> Self {
         let (news, inbox) = mpsc::unbounded_channel();
         let context = Arc::new(Context::new(parts, news));
+        let share = Share::open(&context.settings.load().node.state_dir);
+        context.schedule.lock().expect_sharers(share.switches());
         let loaded = load(&context);
         tracing::info!(event = "delivery.started", messages = loaded.len());
-        let dispatcher =
-            Dispatcher { context: Arc::clone(&context), inbox, workers: JoinSet::new(), late: WallTime(0) };
+        let dispatcher = Dispatcher {
+            context: Arc::clone(&context),
+            inbox,
+            workers: JoinSet::new(),
+            late: WallTime(0),
+            share,
+        };
         let task = tokio::spawn(dispatcher.run(loaded));
         Self { context, dispatcher: parking_lot::Mutex::new(Some(task)) }
     }
@@ -197,6 +205,7 @@ struct Dispatcher {
     workers: JoinSet<()>,
     /// Messages that came before were asked whether they are late.
     late: WallTime,
+    share: Share,
 }
 
 impl Dispatcher {
@@ -270,7 +279,15 @@ impl Dispatcher {
         }
     }
 
-    fn sweep(&self, now: Moment) {
+    fn sweep(&mut self, now: Moment) {
+        let busy = self.context.schedule.lock().busy();
+        let changed = self.share.look(busy);
+        let mut schedule = self.context.schedule.lock();
+        schedule.expect_sharers(self.share.switches());
+        for (destination, sharers) in changed {
+            schedule.set_sharers(&destination, sharers);
+        }
+        drop(schedule);
         self.context.pool.sweep(self.context.settings.load().delivery.cache.idle, now);
         self.context.recent.sweep(now);
         if self.context.claims.are_settling() {

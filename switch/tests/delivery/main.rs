@@ -10,6 +10,7 @@
 mod doubt;
 mod manner;
 mod notices;
+mod share;
 mod site;
 
 use std::path::Path;

@@ -64,6 +64,29 @@ fn whoever_has_a_connection_goes_on_unless_others_wait_for_the_last_place() {
 }
 
 #[test]
+fn queues_that_send_to_one_destination_share_its_bound_and_each_may_always_run_one() {
+    let mut queue = queue(6, 100);
+    queue.expect_sharers(2);
+    for item in 0..20 {
+        queue.add(&"a", item, Moment(0), NEVER);
+    }
+    assert_eq!(all(&mut queue, 0).len(), 3, "half of it");
+    assert_eq!(queue.busy(), ["a"]);
+    // The other one is gone.
+    queue.set_sharers(&"a", 1);
+    assert_eq!(all(&mut queue, 0).len(), 3, "all of it");
+    // More come than there are places.
+    queue.set_sharers(&"a", 9);
+    for item in 0..5 {
+        queue.finished(&"a", item, Outcome::Reached, Moment(0));
+        assert_eq!(queue.next_at(&"a", Moment(0)), None);
+    }
+    queue.finished(&"a", 5, Outcome::Reached, Moment(0));
+    assert_eq!(queue.busy(), [""; 0]);
+    assert_eq!(all(&mut queue, 0).len(), 1);
+}
+
+#[test]
 fn a_destination_that_cannot_be_reached_is_probed_by_one_item_at_growing_intervals() {
     let mut queue = queue(3, 10);
     for item in 0..500 {

@@ -379,7 +379,7 @@ pub(super) const KEYS: &[Key] = &[
         "limits.concurrency_per_destination",
         "number",
         Is("20"),
-        "Transactions at once toward one next hop. Not more than `concurrency`.",
+        "Transactions at once toward one next hop, of this node: its own queue and those it took over share them evenly while they send there, and each may always have one. Not more than `concurrency`.",
     ),
     key("limits.concurrency", "number", Is("500"), "Transactions at once in all."),
     key(
