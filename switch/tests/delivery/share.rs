@@ -38,7 +38,9 @@ async fn serve(stream: TcpStream, sides: Arc<[Side; 2]>) -> Option<()> {
                 stream.write_all(b"354 go on\r\n").await.ok()?;
                 while line != ".\r\n" {
                     line.clear();
-                    stream.read_line(&mut line).await.ok()?;
+                    if stream.read_line(&mut line).await.ok()? == 0 {
+                        return None;
+                    }
                 }
                 let Side { open, answers } = &sides[side];
                 open.fetch_add(1, Ordering::SeqCst);

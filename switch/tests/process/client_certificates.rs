@@ -56,10 +56,9 @@ async fn shown(site: &Site, name: Option<&str>) -> std::io::Result<Secured> {
     let stream = TlsConnector::from(config).connect(host, client.into_stream()).await?;
     let mut client = rig::Dialogue::over(stream, PATIENCE);
     // With TLS 1.3 a client hears only now that its certificate was not taken.
-    client.command("EHLO client.test").await.map(|hello| {
-        assert_eq!(hello.code, 250);
-        client
-    })
+    let hello = client.command("EHLO client.test").await.map_err(std::io::Error::other)?;
+    assert_eq!(hello.code, 250);
+    Ok(client)
 }
 
 /// What is said to a recipient of somebody else's domain.
