@@ -210,6 +210,9 @@ mod tests {
         let (mut a, mut b) = (Share::open(dir.path()), Share::open(dir.path()));
         a.look(vec![hop("10.0.0.1")]);
         assert_eq!(b.look(vec![hop("10.0.0.1")]), [(hop("10.0.0.1"), 2)]);
+        for _ in 0..LOOKS {
+            assert_eq!(b.look(vec![hop("10.0.0.1")]), []);
+        }
         for _ in 1..LOOKS {
             assert_eq!(a.look(Vec::new()), []);
         }
