@@ -24,13 +24,12 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     let name = oid2abbrev(kind, oid_registry()).map(str::to_owned);
     let mut text = name.unwrap_or_else(|_| kind.to_id_string());
     text.push('=');
-    match attribute.as_str() {
-        Ok(value) => escape(value, &mut text),
+    if let Ok(value) = attribute.as_str() {
+        escape(value, &mut text);
+    } else {
         // RFC 4514 2.4: a value that is no text is written in its bytes.
-        Err(_) => {
-            text.push('#');
-            hex(attribute.as_slice(), &mut text);
-        }
+        text.push('#');
+        hex(attribute.as_slice(), &mut text);
     }
     text
 }
