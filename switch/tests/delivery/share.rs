@@ -42,7 +42,7 @@ async fn serve(stream: TcpStream, sides: Arc<[Side; 2]>) -> Option<()> {
                         return None;
                     }
                 }
-                let Side { open, answers } = &sides[side];
+                let Side { open, answers } = sides.get(side)?;
                 open.fetch_add(1, Ordering::SeqCst);
                 answers.acquire().await.ok()?.forget();
                 open.fetch_sub(1, Ordering::SeqCst);
