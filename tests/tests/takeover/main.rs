@@ -108,8 +108,8 @@ async fn a_drained_node_hands_its_mail_over_and_comes_back_on_order() -> Result<
 fn held(site: &Site, index: usize) -> Result<BTreeSet<String>> {
     let listed = site.switchctl(index, &["queue", "list", "node:b", "state:held", "-o", "json"])?;
     let listed: serde_json::Value = serde_json::from_str(&listed)?;
-    let items = listed["items"].as_array().context("items")?;
-    Ok(items.iter().filter_map(|item| item["id"].as_str().map(str::to_owned)).collect())
+    let items = listed.get("items").and_then(serde_json::Value::as_array).context("items")?;
+    Ok(items.iter().filter_map(|item| item.get("id")?.as_str().map(str::to_owned)).collect())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
