@@ -19,14 +19,15 @@ use mail_model::{AttemptNumber, Epoch, QueueId, RecipientIndex, Reply, SegmentId
 
 pub use self::message::{BodyPlace, Message, Standing};
 
-use self::packed::Packed;
+use self::packed::{Packed, Rest};
 use crate::frame::FrameHeader;
 use crate::record::{
-    AttemptRecord, CarryRecord, Content, DOUBTS_KEPT, Doubt, Failure, MessageKey, MessageRecord,
+    AttemptRecord, CarryRecord, DOUBTS_KEPT, Doubt, Failure, MessageKey, MessageRecord, MessageView,
     OperateRecord, OutcomeRecord, RecipientState, Record, SegmentRecord, Settles, Told, Totals, Verb,
     Verdict, count_recipients, is_marked_held,
 };
 use crate::scan::Place;
+use crate::wire::DecodeError;
 
 /// The sums, and what was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -50,6 +51,8 @@ pub struct Tally {
     pub owed: u64,
     /// When the oldest live message was accepted.
     pub oldest: Option<WallTime>,
+    /// Bytes of content of all live messages.
+    pub bytes: u64,
 }
 
 /// An attempt without an outcome.
@@ -75,6 +78,8 @@ pub struct Books {
     unreplied: HashSet<MessageKey>,
     anomalies: Vec<String>,
     clean: bool,
+    /// Where messages are packed.
+    scratch: Vec<u8>,
 }
 
 /// Memory is given back when only this part of it is used.
@@ -100,6 +105,7 @@ impl Books {
             unreplied: HashSet::new(),
             anomalies: Vec::new(),
             clean: false,
+            scratch: Vec::new(),
         }
     }
 
@@ -108,7 +114,12 @@ impl Books {
         self.clean = false;
         match record {
             Record::Segment(segment) => self.apply_segment(place, segment),
-            Record::Message(message) => self.apply_message(place, header, message),
+            Record::Message(message) => {
+                let MessageRecord { key, received, size, origin, envelope, content, settles } = message;
+                let (origin, envelope) = (origin.as_str(), envelope.as_slice());
+                let view = MessageView { key, received, size, origin, envelope, content, settles };
+                self.apply_message(place, header, view);
+            }
             Record::Carry(carry) => self.apply_carry(place, header, carry),
             Record::Attempt(attempt) => self.apply_attempt(place.segment, header.segment.epoch, attempt),
             Record::Outcome(outcome) => self.apply_outcome(outcome),
@@ -143,35 +154,46 @@ impl Books {
         self.live_bytes.entry(place.segment).or_insert(0);
     }
 
-    fn apply_message(&mut self, place: Place, header: &FrameHeader, record: MessageRecord) {
-        let Ok(count) = count_recipients(&record.envelope) else {
+    /// Takes the record of a MESSAGE into the books, as [`Self::apply`] does, from the meta of its frame: at a start most
+    /// frames are such, and nothing of them is copied but what the books keep. After an error the books are as they were.
+    pub fn apply_message_meta(
+        &mut self,
+        place: Place,
+        header: &FrameHeader,
+        meta: &[u8],
+    ) -> Result<(), DecodeError> {
+        let view = MessageView::decode(meta)?;
+        self.clean = false;
+        self.apply_message(place, header, view);
+        Ok(())
+    }
+
+    fn apply_message(&mut self, place: Place, header: &FrameHeader, view: MessageView<'_>) {
+        let Ok(recipients) = count_recipients(view.envelope) else {
             self.anomaly(format!("segment {} offset {}: unreadable envelope", place.segment, place.offset));
             return;
         };
-        let recipients = u64::from(count);
-        if let Some(settles) = &record.settles {
-            self.totals.generated += recipients;
+        if let Some(settles) = &view.settles {
+            self.totals.generated += u64::from(recipients);
             self.settle(settles);
         } else {
             self.totals.messages += 1;
-            self.totals.accepted += recipients;
-            self.unreplied.insert(record.key);
+            self.totals.accepted += u64::from(recipients);
+            self.unreplied.insert(view.key);
         }
-        // Whoever finds this record, at a takeover too, finds it held.
-        let state =
-            if is_marked_held(&record.envelope) { RecipientState::Held } else { RecipientState::Queued };
-        let fresh = Standing {
-            state,
-            attempts: 0,
-            due: record.received,
-            last_reply: None,
-            warned: false,
-            doubtful: false,
-            crashes: 0,
-            redirect: None,
+        let body = BodyPlace::of(place, header, view.content);
+        let rest = Rest {
+            place,
+            frame_len: header.frame_len(),
+            size: view.size,
+            body: &body,
+            envelope: view.envelope,
         };
-        let standings = vec![fresh; usize::from(count)].into_boxed_slice();
-        self.place_message(place, header, record, standings);
+        // Whoever finds this record, at a takeover too, finds it held.
+        let fresh = (view.received, recipients, is_marked_held(view.envelope));
+        let packed = Packed::fresh(fresh, &rest, &mut self.scratch);
+        self.weigh((place.segment, header.frame_len()), &body, true);
+        self.place_message(view.key, packed);
     }
 
     fn apply_carry(&mut self, place: Place, header: &FrameHeader, carry: CarryRecord) {
@@ -189,47 +211,36 @@ impl Books {
                 redirect: r.redirect,
             })
             .collect();
-        self.place_message(place, header, carry.message, standings);
-    }
-
-    fn place_message(
-        &mut self,
-        place: Place,
-        header: &FrameHeader,
-        record: MessageRecord,
-        standings: Box<[Standing]>,
-    ) {
-        let body = match record.content {
-            Content::Inline => BodyPlace::Inline {
-                offset: place.offset + header.body_offset(),
-                len: header.body_len,
-                crc: header.body_crc,
-            },
-            Content::Chunks(chunks) => BodyPlace::Chunks(chunks.into_boxed_slice()),
-        };
+        let record = carry.message;
         let message = Message {
             place,
             frame_len: header.frame_len(),
-            body,
+            body: BodyPlace::of(place, header, record.content),
             received: record.received,
             size: record.size,
             envelope: record.envelope.into_boxed_slice(),
             standings,
         };
-        self.weigh(&message, true);
-        let old = self.messages.insert(record.key, Packed::of(&message));
+        let packed = Packed::of(&message, &mut self.scratch);
+        self.weigh((place.segment, message.frame_len), &message.body, true);
+        self.place_message(record.key, packed);
+    }
+
+    /// Takes in a message that was weighed. One of that name that is there already has moved.
+    fn place_message(&mut self, key: MessageKey, packed: Packed) {
+        let old = self.messages.insert(key, packed);
         if let Some(old) = old.and_then(|old| old.open()) {
-            self.weigh(&old, false);
+            self.weigh((old.place.segment, old.frame_len), &old.body, false);
         }
     }
 
-    fn weigh(&mut self, message: &Message, add: bool) {
+    fn weigh(&mut self, frame: (SegmentId, u64), body: &BodyPlace, add: bool) {
         let mut shift = |segment: SegmentId, bytes: u64| {
             let live = self.live_bytes.entry(segment).or_insert(0);
             *live = if add { live.saturating_add(bytes) } else { live.saturating_sub(bytes) };
         };
-        shift(message.place.segment, message.frame_len);
-        if let BodyPlace::Chunks(chunks) = &message.body {
+        shift(frame.0, frame.1);
+        if let BodyPlace::Chunks(chunks) = body {
             for chunk in chunks {
                 shift(chunk.segment, u64::from(chunk.len));
             }
@@ -409,11 +420,11 @@ impl Books {
     fn keep(&mut self, key: MessageKey, message: Option<Message>) {
         let Some(message) = message else { return };
         if !message.is_done() {
-            self.messages.insert(key, Packed::of(&message));
+            self.messages.insert(key, Packed::of(&message, &mut self.scratch));
             return;
         }
         if self.messages.swap_remove(&key).is_some() {
-            self.weigh(&message, false);
+            self.weigh((message.place.segment, message.frame_len), &message.body, false);
             self.unreplied.remove(&key);
         }
         // What a large queue took is given back when it is small again.

@@ -11,7 +11,6 @@
 use mail_model::{Epoch, SegmentId};
 
 use crate::frame::{self, Chain, FrameHeader, HEADER_LEN};
-use crate::record::Record;
 use crate::scan::Place;
 use crate::wire::{DecodeError, Reader, Writer};
 
@@ -107,19 +106,44 @@ impl<'a> Digest<'a> {
         Ok(Self { segment, len, end, frames: r.0 })
     }
 
-    /// Hands out every frame, in order, as a scan of the segment would. All are decoded before the first is handed out, so
-    /// that a flaw leaves the books as they were.
-    pub fn frames(&self) -> Result<Vec<(Place, FrameHeader, Record)>, DecodeError> {
-        let mut r = Reader(self.frames);
-        let mut frames = Vec::new();
-        while !r.0.is_empty() {
-            let offset = r.u64("frame offset")?;
-            let header = frame::peek(r.0).map_err(|_| DecodeError::Value("frame header"))?;
-            r.bytes(HEADER_LEN, "frame header")?;
-            let meta = r.bytes(header.meta_len as usize, "frame meta")?;
-            let record = Record::decode(header.kind, meta)?;
-            frames.push((Place { segment: self.segment, offset }, header, record));
+    /// Every frame, in order, as a scan of the segment would hand it out. The first flaw is the last that is handed out: what
+    /// was made of the frames before it is of no use then.
+    pub fn frames(&self) -> Frames<'a> {
+        Frames { segment: self.segment, rest: Reader(self.frames) }
+    }
+}
+
+/// The frames of a digest, one after the other.
+#[derive(Debug)]
+pub struct Frames<'a> {
+    segment: SegmentId,
+    rest: Reader<'a>,
+}
+
+/// A frame without its body: where it stands, its header, and its meta.
+pub type Frame<'a> = (Place, FrameHeader, &'a [u8]);
+
+impl<'a> Frames<'a> {
+    fn take(&mut self) -> Result<Frame<'a>, DecodeError> {
+        let offset = self.rest.u64("frame offset")?;
+        let header = frame::peek(self.rest.0).map_err(|_| DecodeError::Value("frame header"))?;
+        self.rest.bytes(HEADER_LEN, "frame header")?;
+        let meta = self.rest.bytes(header.meta_len as usize, "frame meta")?;
+        Ok((Place { segment: self.segment, offset }, header, meta))
+    }
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Result<Frame<'a>, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.0.is_empty() {
+            return None;
         }
-        Ok(frames)
+        let frame = self.take();
+        if frame.is_err() {
+            self.rest.0 = &[];
+        }
+        Some(frame)
     }
 }

@@ -146,10 +146,10 @@ impl Chain {
             cookie: self.cookie,
         };
         let tail = tail_bytes(&header);
-        header.crc = crc32c::crc32c_append(crc32c::crc32c(&tail), meta);
+        header.crc = crc32c::crc32c_append(crc32c::crc32c(tail.as_flattened()), meta);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&header.crc.to_le_bytes());
-        out.extend_from_slice(&tail);
+        out.extend_from_slice(tail.as_flattened());
         out.extend_from_slice(meta);
         self.advance(&header);
         header
@@ -157,25 +157,18 @@ impl Chain {
 }
 
 /// Header bytes 8 to 64, which the crc covers.
-fn tail_bytes(header: &FrameHeader) -> [u8; HEADER_LEN - 8] {
-    let mut tail = [0; HEADER_LEN - 8];
-    let fields: [&[u8]; 10] = [
-        &header.meta_len.to_le_bytes(),
-        &header.body_len.to_le_bytes(),
-        &header.body_crc.to_le_bytes(),
-        &header.segment.number.to_le_bytes(),
-        &header.segment.epoch.0.to_le_bytes(),
-        &header.number.to_le_bytes(),
-        &header.durable.to_le_bytes(),
-        &header.chain.to_le_bytes(),
-        &[header.kind, 0, 0, 0],
-        &header.cookie.to_le_bytes(),
+fn tail_bytes(header: &FrameHeader) -> [[u8; 8]; 7] {
+    let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    let words = [
+        pair(header.meta_len, header.body_len),
+        pair(header.body_crc, header.segment.number),
+        header.segment.epoch.0,
+        header.number,
+        header.durable,
+        pair(header.chain, u32::from(header.kind)),
+        header.cookie,
     ];
-    let mut bytes = fields.into_iter().flatten();
-    for slot in &mut tail {
-        *slot = bytes.next().copied().unwrap_or(0);
-    }
-    tail
+    words.map(u64::to_le_bytes)
 }
 
 /// Reads the header at the start of `bytes`, without checking its crc (which needs the meta). Lengths are within the limits.
@@ -215,7 +208,7 @@ pub fn peek(bytes: &[u8]) -> Result<FrameHeader, FrameError> {
 
 /// Checks `meta` against the header it came with.
 pub fn check_meta(header: &FrameHeader, meta: &[u8]) -> Result<(), FrameError> {
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&tail_bytes(header)), meta);
+    let crc = crc32c::crc32c_append(crc32c::crc32c(tail_bytes(header).as_flattened()), meta);
     if crc == header.crc { Ok(()) } else { Err(FrameError::Crc) }
 }
 

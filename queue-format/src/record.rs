@@ -22,6 +22,7 @@ use mail_model::{
     AttemptNumber, Epoch, InstanceId, NodeId, QueueId, RecipientIndex, Reply, SegmentId, WallTime,
 };
 
+pub(crate) use codec::MessageView;
 pub use envelope::{count_recipients, decode_envelope, encode_envelope, is_marked_held, mark_held};
 
 /// The kind of a record, as the frame's header has it.

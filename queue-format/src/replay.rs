@@ -11,7 +11,7 @@ use mail_model::{Epoch, QueueId, SegmentId};
 use crate::books::Books;
 use crate::digest::Digest;
 use crate::frame::{Chain, FrameHeader};
-use crate::record::{Record, SealEntry, SegmentRecord};
+use crate::record::{Kind, Record, SealEntry, SegmentRecord};
 use crate::scan::{self, Bodies, Damage, Place, Range, Source, SourceError, Tail};
 
 /// Where the files of a queue come from.
@@ -129,6 +129,9 @@ pub fn replay<Q: QueueSource>(source: &Q, plan: &Plan) -> Result<Replay, ReplayE
             walk.epoch(epoch, first_live)?;
         }
     }
+    if walk.flawed {
+        return replay(source, &Plan { ignore_digests: true, ..plan.clone() });
+    }
     let anomalies = walk.result.books.anomalies().iter().cloned().map(Fault::Anomaly);
     walk.result.faults.extend(anomalies);
     Ok(walk.result)
@@ -146,6 +149,8 @@ struct Walk<'a, Q: QueueSource> {
     epochs: Vec<Epoch>,
     seals: BTreeMap<Epoch, SealEntry>,
     result: Replay,
+    /// A digest whose checksum is right cannot be read, so the books are of no use.
+    flawed: bool,
 }
 
 impl<'a, Q: QueueSource> Walk<'a, Q> {
@@ -174,6 +179,7 @@ impl<'a, Q: QueueSource> Walk<'a, Q> {
                 bytes: 0,
                 torn: false,
             },
+            flawed: false,
         };
         for segment in listed {
             // A name may be gone since it was listed.
@@ -431,9 +437,9 @@ impl<'a, Q: QueueSource> Walk<'a, Q> {
             Some(s) => digest.len == s.len && digest.end.number == s.number && digest.end.crc == s.chain,
             None => self.next_begins_with(digest.end)?,
         };
-        let Ok(frames) = digest.frames() else { return Ok(None) };
-        let start_agrees = match (chain, frames.first()) {
-            (Some(chain), Some((_, header, _))) => chain.is_next(header),
+        let first = digest.frames().next().and_then(Result::ok);
+        let start_agrees = match (chain, first) {
+            (Some(chain), Some((_, header, _))) => chain.is_next(&header),
             (None, Some(_)) => true,
             (_, None) => false,
         };
@@ -441,8 +447,16 @@ impl<'a, Q: QueueSource> Walk<'a, Q> {
             return Ok(None);
         }
         let mut next = None;
-        for (place, header, record) in frames {
-            apply(&mut self.result.books, place, &header, record, &mut next);
+        for frame in digest.frames() {
+            let applied = frame.and_then(|(place, header, meta)| {
+                if header.kind == Kind::Message as u8 {
+                    return self.result.books.apply_message_meta(place, &header, meta);
+                }
+                let record = Record::decode(header.kind, meta)?;
+                apply(&mut self.result.books, place, &header, record, &mut next);
+                Ok(())
+            });
+            self.flawed |= applied.is_err();
         }
         Ok(Some(Read { len: digest.len, chain: digest.end, next }))
     }

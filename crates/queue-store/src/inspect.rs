@@ -9,6 +9,7 @@ use queue_format::record::MessageKey;
 use queue_format::replay::{Fault, Plan, Replay, ReplayError, replay};
 use queue_format::scan::Bodies;
 
+use crate::ahead::replay_ahead;
 use crate::content::ContentReader;
 use crate::files::QueueFiles;
 use crate::storage::{Disk, Storage};
@@ -57,7 +58,8 @@ const LOOKS_MAX: usize = 4;
 
 /// Reads the queue in `dir`. An owner at work may be a commit ahead.
 pub fn inspect(dir: &Path, cluster: &str, queue: &QueueId, depth: Depth) -> Result<Inspection, ReplayError> {
-    inspect_on(Arc::new(Disk), dir, cluster, queue, depth)
+    let files = Arc::new(QueueFiles::new(Arc::new(Disk), dir));
+    look(files, cluster, queue, depth, replay_ahead)
 }
 
 /// Like [`inspect`], on another storage than this machine's file systems: for tests.
@@ -69,6 +71,16 @@ pub fn inspect_on(
     depth: Depth,
 ) -> Result<Inspection, ReplayError> {
     let files = Arc::new(QueueFiles::new(storage, dir));
+    look(files, cluster, queue, depth, |files, plan| replay(files, plan))
+}
+
+fn look(
+    files: Arc<QueueFiles>,
+    cluster: &str,
+    queue: &QueueId,
+    depth: Depth,
+    replay: impl Fn(&QueueFiles, &Plan) -> Result<Replay, ReplayError>,
+) -> Result<Inspection, ReplayError> {
     let everything = depth == Depth::Everything;
     let plan = Plan {
         cluster: cluster.to_owned(),
@@ -78,12 +90,12 @@ pub fn inspect_on(
         ignore_digests: everything,
     };
     // An owner at work may remove a segment between the listing and its reading: then look again.
-    let mut seen = replay(files.as_ref(), &plan)?;
+    let mut seen = replay(&files, &plan)?;
     for _ in 0..LOOKS_MAX {
         if !seen.faults.iter().any(|fault| matches!(fault, Fault::Missing(_))) {
             break;
         }
-        seen = replay(files.as_ref(), &plan)?;
+        seen = replay(&files, &plan)?;
     }
     Ok(Inspection { replay: seen, files })
 }

@@ -8,6 +8,7 @@
 //! | `renew` | the thread that renews the lease |
 //! | `journal` | the thread that commits, for everybody at once |
 //! | `appender` | the writing end: append, sync, read the fence, and only then act |
+//! | `ahead` | a recovery that reads the next digests meanwhile |
 //! | `effect` | what of a record still has an effect |
 //! | `uploads` | content that arrives before its message |
 //! | `clean` | segments leave, oldest first |
@@ -23,6 +24,7 @@
 //! | `storage` | every file operation, behind one trait |
 //! | `threads` | who runs the threads: the system, or a simulation |
 
+mod ahead;
 mod appender;
 mod clean;
 mod content;

@@ -17,6 +17,7 @@ use queue_format::record::{Doubt, OutcomeGroup, OutcomeRecord, Record, Verdict};
 use queue_format::replay::{Plan, Replay, ReplayError, replay};
 use queue_format::scan::Bodies;
 
+use crate::ahead::replay_ahead;
 use crate::appender::{AppendError, Appender, Draft, Identity};
 use crate::clean;
 use crate::effect;
@@ -27,6 +28,7 @@ use crate::metrics::Recovery;
 use crate::point::crash_point;
 use crate::renew::Renewer;
 use crate::shared::{Command, OpenError, QueueOptions, Shared, Work};
+use crate::threads::Threads;
 
 /// Refuses a directory that is not this queue's, before anything is touched. True if the queue was ever claimed.
 pub(crate) fn inspect_lease(
@@ -241,7 +243,12 @@ impl Owner {
             bodies: Bodies::Tail,
             ignore_digests: false,
         };
-        match replay(self.shared.files.as_ref(), &plan) {
+        let files = self.shared.files.as_ref();
+        let found = match self.shared.threads {
+            Threads::System => replay_ahead(files, &plan),
+            Threads::Simulated(_) => replay(files, &plan),
+        };
+        match found {
             Ok(replay) => {
                 if let Err(error) = self.settle(&replay) {
                     return self.storage_failed(&error);

@@ -178,6 +178,11 @@ impl<'a> Filter<'a> {
         self.0.iter().filter_map(id).collect()
     }
 
+    /// True if every message of a queue is meant that [`Self::reads`] says can be.
+    pub(crate) fn takes_all(&self) -> bool {
+        self.0.iter().all(|term| matches!(term, Term::Node(_)))
+    }
+
     /// True if a message of this queue can be meant.
     pub(crate) fn reads(&self, queue: &QueueId) -> bool {
         let node =

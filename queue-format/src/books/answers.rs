@@ -127,6 +127,7 @@ impl Books {
         for message in self.messages.values() {
             let received = message.received();
             tally.oldest = Some(tally.oldest.map_or(received, |oldest| oldest.min(received)));
+            tally.bytes = tally.bytes.saturating_add(message.size());
             for standing in message.glance() {
                 match standing.state {
                     RecipientState::Queued => tally.queued += 1,

@@ -2,7 +2,8 @@
 
 use mail_model::{Reply, WallTime};
 
-use crate::record::{ChunkRef, RecipientState};
+use crate::frame::FrameHeader;
+use crate::record::{ChunkRef, Content, RecipientState};
 use crate::scan::Place;
 
 /// One recipient's standing, in memory.
@@ -40,6 +41,20 @@ pub enum BodyPlace {
     },
     /// Pieces, in order.
     Chunks(Box<[ChunkRef]>),
+}
+
+impl BodyPlace {
+    /// Where the content of a message is whose frame stands at `place`.
+    pub(super) fn of(place: Place, header: &FrameHeader, content: Content) -> Self {
+        match content {
+            Content::Inline => Self::Inline {
+                offset: place.offset + header.body_offset(),
+                len: header.body_len,
+                crc: header.body_crc,
+            },
+            Content::Chunks(chunks) => Self::Chunks(chunks.into_boxed_slice()),
+        }
+    }
 }
 
 /// A live message.

@@ -56,39 +56,33 @@ pub(super) struct Glance {
 }
 
 impl Packed {
-    pub(super) fn of(message: &Message) -> Self {
-        let mut out = Vec::with_capacity(64 + message.envelope.len() + message.standings.len() * 8);
-        put(&mut out, message.received.0);
-        put(&mut out, message.standings.len() as u64);
+    /// `message` in short. `scratch` is any buffer, whose content is lost.
+    pub(super) fn of(message: &Message, scratch: &mut Vec<u8>) -> Self {
+        scratch.clear();
+        put(scratch, message.received.0);
+        put(scratch, message.standings.len() as u64);
         for standing in &message.standings {
-            put_standing(&mut out, standing, message.received);
+            put_standing(scratch, standing, message.received);
         }
-        put(&mut out, message.place.segment.epoch.0);
-        put(&mut out, u64::from(message.place.segment.number));
-        put(&mut out, message.place.offset);
-        put(&mut out, message.frame_len);
-        put(&mut out, message.size);
-        match &message.body {
-            BodyPlace::Inline { offset, len, crc } => {
-                put(&mut out, INLINE);
-                put(&mut out, offset.wrapping_sub(message.place.offset));
-                put(&mut out, u64::from(*len));
-                out.extend_from_slice(&crc.to_le_bytes());
-            }
-            BodyPlace::Chunks(chunks) => {
-                put(&mut out, chunks.len() as u64 + 1);
-                for chunk in chunks {
-                    put(&mut out, chunk.segment.epoch.0);
-                    put(&mut out, u64::from(chunk.segment.number));
-                    put(&mut out, chunk.offset);
-                    put(&mut out, u64::from(chunk.len));
-                    out.extend_from_slice(&chunk.crc.to_le_bytes());
-                }
-            }
-        }
-        out.extend_from_slice(&message.envelope);
+        let Message { place, frame_len, size, .. } = *message;
+        put_rest(scratch, &Rest { place, frame_len, size, body: &message.body, envelope: &message.envelope });
         // A piece that was shrunk would leave a hole behind it, a million of them.
-        Self(out.as_slice().into())
+        Self(scratch.as_slice().into())
+    }
+
+    /// A message whose recipients, so many, were never tried. The same as [`Self::of`] makes of it.
+    pub(super) fn fresh(
+        (received, recipients, held): (WallTime, u16, bool),
+        rest: &Rest<'_>,
+        scratch: &mut Vec<u8>,
+    ) -> Self {
+        scratch.clear();
+        put(scratch, received.0);
+        put(scratch, u64::from(recipients));
+        let state = if held { HELD } else { QUEUED };
+        scratch.extend(std::iter::repeat_n(state, usize::from(recipients)));
+        put_rest(scratch, rest);
+        Self(scratch.as_slice().into())
     }
 
     /// The whole of it. `None` never comes of what [`Self::of`] made.
@@ -123,14 +117,32 @@ impl Packed {
         (0..count).map_while(move |_| bytes.glance(received))
     }
 
+    /// What comes behind its recipients.
+    fn rest(&self) -> Option<Bytes<'_>> {
+        let mut bytes = Bytes(&self.0);
+        let received = WallTime(bytes.number()?);
+        for _ in 0..bytes.number()? {
+            bytes.glance(received)?;
+        }
+        Some(bytes)
+    }
+
+    /// Bytes of its content.
+    pub(super) fn size(&self) -> u64 {
+        let look = || {
+            let mut bytes = self.rest()?;
+            for _ in 0..4 {
+                bytes.number()?;
+            }
+            bytes.number()
+        };
+        look().unwrap_or(0)
+    }
+
     /// True if its frame or a piece of its content is in `segment`.
     pub(super) fn lies_in(&self, segment: SegmentId) -> bool {
         let look = || {
-            let mut bytes = Bytes(&self.0);
-            let received = WallTime(bytes.number()?);
-            for _ in 0..bytes.number()? {
-                bytes.glance(received)?;
-            }
+            let mut bytes = self.rest()?;
             if bytes.segment()? == segment {
                 return Some(true);
             }
@@ -143,6 +155,43 @@ impl Packed {
         };
         look().unwrap_or(false)
     }
+}
+
+/// What comes behind the recipients.
+#[derive(Debug)]
+pub(super) struct Rest<'a> {
+    pub(super) place: Place,
+    pub(super) frame_len: u64,
+    pub(super) size: u64,
+    pub(super) body: &'a BodyPlace,
+    pub(super) envelope: &'a [u8],
+}
+
+fn put_rest(out: &mut Vec<u8>, rest: &Rest<'_>) {
+    put(out, rest.place.segment.epoch.0);
+    put(out, u64::from(rest.place.segment.number));
+    put(out, rest.place.offset);
+    put(out, rest.frame_len);
+    put(out, rest.size);
+    match rest.body {
+        BodyPlace::Inline { offset, len, crc } => {
+            put(out, INLINE);
+            put(out, offset.wrapping_sub(rest.place.offset));
+            put(out, u64::from(*len));
+            out.extend_from_slice(&crc.to_le_bytes());
+        }
+        BodyPlace::Chunks(chunks) => {
+            put(out, chunks.len() as u64 + 1);
+            for chunk in chunks {
+                put(out, chunk.segment.epoch.0);
+                put(out, u64::from(chunk.segment.number));
+                put(out, chunk.offset);
+                put(out, u64::from(chunk.len));
+                out.extend_from_slice(&chunk.crc.to_le_bytes());
+            }
+        }
+    }
+    out.extend_from_slice(rest.envelope);
 }
 
 /// Seven bits a byte, the lowest first; the eighth says that more follow.
@@ -333,6 +382,19 @@ mod tests {
 
     use super::*;
 
+    fn fresh(state: RecipientState, received: WallTime) -> Standing {
+        Standing {
+            state,
+            attempts: 0,
+            due: received,
+            last_reply: None,
+            warned: false,
+            doubtful: false,
+            crashes: 0,
+            redirect: None,
+        }
+    }
+
     fn state() -> impl Strategy<Value = RecipientState> {
         let how = || prop_oneof![Just(Failure::Bounced), Just(Failure::Expired)];
         prop_oneof![
@@ -403,8 +465,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_packed_is_unpacked_as_it_was(message in message()) {
-            let packed = Packed::of(&message);
-            prop_assert_eq!(packed.received(), message.received);
+            let packed = Packed::of(&message, &mut Vec::new());
+            prop_assert_eq!((packed.received(), packed.size()), (message.received, message.size));
             let glances: Vec<Glance> = packed.glance().collect();
             let wanted: Vec<Glance> =
                 message.standings.iter().map(|s| Glance { state: s.state, due: s.due }).collect();
@@ -418,23 +480,25 @@ mod tests {
             prop_assert!(!packed.lies_in(nowhere));
             prop_assert_eq!(packed.open(), Some(message));
         }
+
+        #[test]
+        fn a_fresh_message_is_packed_as_one_whose_recipients_wait(
+            mut message in message(), count in 0..4u16, held in any::<bool>(),
+        ) {
+            let state = if held { RecipientState::Held } else { RecipientState::Queued };
+            message.standings = vec![fresh(state, message.received); usize::from(count)].into();
+            let Message { place, frame_len, size, .. } = message;
+            let rest = Rest { place, frame_len, size, body: &message.body, envelope: &message.envelope };
+            let packed = Packed::fresh((message.received, count, held), &rest, &mut b"other".to_vec());
+            prop_assert_eq!(packed.open(), Some(message));
+        }
     }
 
     #[test]
     fn a_message_with_one_recipient_takes_forty_bytes_beside_its_envelope() {
         let place = Place { segment: SegmentId { epoch: Epoch(12), number: 300 }, offset: 60 << 20 };
         let received = WallTime(1_800_000_000_000);
-        let due = received;
-        let fresh = Standing {
-            state: RecipientState::Queued,
-            attempts: 0,
-            due,
-            last_reply: None,
-            warned: false,
-            doubtful: false,
-            crashes: 0,
-            redirect: None,
-        };
+        let fresh = fresh(RecipientState::Queued, received);
         let message = Message {
             place,
             frame_len: 4_400,
@@ -444,7 +508,7 @@ mod tests {
             envelope: vec![0; 45].into(),
             standings: [fresh].into(),
         };
-        let len = Packed::of(&message).0.len();
+        let len = Packed::of(&message, &mut Vec::new()).0.len();
         assert!(len <= 40 + 45, "{len}");
     }
 }

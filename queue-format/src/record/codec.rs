@@ -287,13 +287,41 @@ fn put_message(w: &mut Writer<'_>, m: &MessageRecord) {
     }
 }
 
+/// A message's record, of which nothing was copied that may be long.
+#[derive(Debug)]
+pub(crate) struct MessageView<'a> {
+    pub(crate) key: MessageKey,
+    pub(crate) received: WallTime,
+    pub(crate) size: u64,
+    pub(crate) origin: &'a str,
+    pub(crate) envelope: &'a [u8],
+    pub(crate) content: Content,
+    pub(crate) settles: Option<Settles>,
+}
+
+impl<'a> MessageView<'a> {
+    /// Reads the meta of a MESSAGE.
+    pub(crate) fn decode(meta: &'a [u8]) -> Decoded<Self> {
+        let mut r = Reader(meta);
+        let view = take_view(&mut r)?;
+        r.end()?;
+        Ok(view)
+    }
+}
+
 fn take_message(r: &mut Reader<'_>) -> Decoded<MessageRecord> {
+    let MessageView { key, received, size, origin, envelope, content, settles } = take_view(r)?;
+    let (origin, envelope) = (origin.to_owned(), envelope.to_vec());
+    Ok(MessageRecord { key, received, size, origin, envelope, content, settles })
+}
+
+fn take_view<'a>(r: &mut Reader<'a>) -> Decoded<MessageView<'a>> {
     let key = take_key(r)?;
     let received = WallTime(r.u64("time of receipt")?);
     let size = r.u64("size")?;
-    let origin = r.text("origin")?.to_owned();
+    let origin = r.text("origin")?;
     let len = r.count(1, "envelope")?;
-    let envelope = r.bytes(len, "envelope")?.to_vec();
+    let envelope = r.bytes(len, "envelope")?;
     let content = match r.u8("content")? {
         0 => Content::Inline,
         1 => {
@@ -314,7 +342,7 @@ fn take_message(r: &mut Reader<'_>) -> Decoded<MessageRecord> {
         }
         _ => return Err(DecodeError::Value("settles")),
     };
-    Ok(MessageRecord { key, received, size, origin, envelope, content, settles })
+    Ok(MessageView { key, received, size, origin, envelope, content, settles })
 }
 
 fn take_chunk(r: &mut Reader<'_>) -> Decoded<ChunkRef> {
