@@ -108,6 +108,7 @@ impl<'a> Digest<'a> {
 
     /// Every frame, in order, as a scan of the segment would hand it out. The first flaw is the last that is handed out: what
     /// was made of the frames before it is of no use then.
+    #[must_use]
     pub fn frames(&self) -> Frames<'a> {
         Frames { segment: self.segment, rest: Reader(self.frames) }
     }

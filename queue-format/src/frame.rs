@@ -158,7 +158,7 @@ impl Chain {
 
 /// Header bytes 8 to 64, which the crc covers.
 fn tail_bytes(header: &FrameHeader) -> [[u8; 8]; 7] {
-    let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    let pair = |low: u32, high: u32| u64::from(low) | (u64::from(high) << 32);
     let words = [
         pair(header.meta_len, header.body_len),
         pair(header.body_crc, header.segment.number),

@@ -94,11 +94,11 @@ fn queue(flawed: Option<u64>) -> Files {
         record.encode(&mut meta);
         let body: &[u8] = if record.kind() == Kind::Message { &[b'x'; 40] } else { &[] };
         let header = chain.encode(record.kind() as u8, &meta, body, number, &mut bytes);
-        let mut frame = bytes[start..].to_vec();
+        let mut frame = bytes.get(start..).unwrap().to_vec();
         if Some(number) == flawed {
             // The envelope is said to be longer than what follows.
             let at = frame.len() - meta.len() + 69;
-            frame[at..].fill(0xff);
+            frame.get_mut(at..).unwrap().fill(0xff);
         }
         digest.add(start as u64, &header, &frame);
         bytes.extend_from_slice(body);
@@ -143,7 +143,7 @@ fn what_a_digest_says_is_what_its_segment_says() {
     // The digest was read, for it is all that is left of the segment's inside.
     let first = files.segments.get_mut(&segment(0)).unwrap();
     let place = Place { segment: segment(0), offset: first.len() as u64 / 2 };
-    first[usize::try_from(place.offset).unwrap()..].fill(0);
+    first.get_mut(usize::try_from(place.offset).unwrap()..).unwrap().fill(0);
     assert_eq!(seen(&read(&files, false)), wanted);
 }
 

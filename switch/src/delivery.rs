@@ -3,6 +3,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `dispatcher` | the task that knows what is due, and the workers it starts |
+//! | `idle` | workers that wait for something to do |
 //! | `context` | what all of them share |
 //! | `destination` | where an item of the schedule goes |
 //! | `claims` | recipients that are in somebody's hands |
@@ -35,6 +36,7 @@ mod context;
 mod destination;
 mod dispatcher;
 mod give_up;
+mod idle;
 mod login;
 mod octets;
 mod plan;

@@ -196,6 +196,9 @@ pub fn start(settings: &LogSettings) -> Result<Log, LoggingError> {
     Ok(Log { lines, levels })
 }
 
+/// Bytes that the fields of a line mostly take.
+const FIELDS_EXPECTED: usize = 384;
+
 /// The line of logfmt.
 struct Line {
     /// The reader knows the time, and wants the priority.
@@ -216,7 +219,7 @@ where
             line.write_char(' ')?;
         }
         write!(line, "{level}")?;
-        let mut fields = Fields::default();
+        let mut fields = Fields { rest: String::with_capacity(FIELDS_EXPECTED), ..Fields::default() };
         event.record(&mut fields);
         // An event of a library has no name: its place stands for it.
         let name = if fields.event.is_empty() { event.metadata().target() } else { &fields.event };

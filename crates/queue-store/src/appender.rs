@@ -104,6 +104,8 @@ pub(crate) struct Appender {
     durable: u64,
     digest: DigestBuilder,
     buffer: Vec<u8>,
+    /// Where the meta of a frame is made.
+    meta: Vec<u8>,
     /// Written, and in the books once the next commit is done.
     pending: Vec<(Written, Record)>,
     /// Records of the last write that was refused for want of space.
@@ -111,6 +113,9 @@ pub(crate) struct Appender {
     /// Bytes of every segment that is not retired.
     pub(crate) sizes: BTreeMap<SegmentId, u64>,
 }
+
+/// Room for a meta that is kept; envelopes of thousands need more for a while.
+const META_KEPT: usize = 64 << 10;
 
 /// The part of a segment that is kept for records that empty the queue, so that a full disk can still drain.
 const RESERVED_PART: u64 = 8;
@@ -149,6 +154,7 @@ impl Appender {
             durable: 0,
             digest: DigestBuilder::new(),
             buffer: Vec::new(),
+            meta: Vec::new(),
             pending: Vec::new(),
             refused: Vec::new(),
             sizes,
@@ -241,10 +247,11 @@ impl Appender {
 
     fn stage(&mut self, draft: Draft) -> Written {
         let start = self.buffer.len();
-        let mut meta = Vec::with_capacity(128);
-        draft.record.encode(&mut meta);
+        self.meta.clear();
+        self.meta.shrink_to(META_KEPT);
+        draft.record.encode(&mut self.meta);
         let kind = draft.record.kind() as u8;
-        let header = self.chain.encode(kind, &meta, &draft.body, self.durable, &mut self.buffer);
+        let header = self.chain.encode(kind, &self.meta, &draft.body, self.durable, &mut self.buffer);
         let place = Place { segment: header.segment, offset: self.offset + start as u64 };
         self.digest.add(place.offset, &header, self.buffer.get(start..).unwrap_or_default());
         self.buffer.extend_from_slice(&draft.body);

@@ -71,7 +71,7 @@ pub fn inspect_on(
     depth: Depth,
 ) -> Result<Inspection, ReplayError> {
     let files = Arc::new(QueueFiles::new(storage, dir));
-    look(files, cluster, queue, depth, |files, plan| replay(files, plan))
+    look(files, cluster, queue, depth, replay)
 }
 
 fn look(

@@ -346,7 +346,10 @@ impl Worker {
 
     /// Takes what waits; when nothing came, what was put off.
     fn gather(&mut self, first: Option<Request>) -> Batch {
-        let mut batch = Batch { must_sync: first.is_none(), ..Batch::default() };
+        // What waits by now is most of what there will be.
+        let waiting = self.inbox.len() + self.retained.len() + 2;
+        let (drafts, waiting) = (Vec::with_capacity(waiting), Vec::with_capacity(waiting));
+        let mut batch = Batch { must_sync: first.is_none(), drafts, waiting, ..Batch::default() };
         for draft in std::mem::take(&mut self.retained) {
             batch.must_sync = true;
             self.add(draft, Waiting::Nobody, &mut batch);

@@ -135,11 +135,11 @@ struct DirectFile(File);
 
 impl StoredFile for DirectFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut sector = Box::new(Aligned([0; SECTOR_LEN]));
+        let mut sector = Aligned([0; SECTOR_LEN]);
         let read = read_full(&self.0, offset, &mut sector.0)?;
         let count = read.min(buffer.len());
-        for (slot, byte) in buffer.iter_mut().zip(sector.0.iter().take(count)) {
-            *slot = *byte;
+        if let (Some(slots), Some(bytes)) = (buffer.get_mut(..count), sector.0.get(..count)) {
+            slots.copy_from_slice(bytes);
         }
         Ok(count)
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use mail_model::{AttemptNumber, EnhancedStatus, Epoch, Moment, RecipientIndex, Reply, ReplyClass};
 use queue_format::record::{Failure, MessageKey, OperateRecord, OutcomeRecord, Verb, Verdict};
 use queue_store::{Announced, AppendError, ContentError, Refusal};
@@ -273,7 +272,6 @@ impl Attempt<'_> {
                 phase: self.context.phase.subscribe(),
                 queue: &self.context.queue,
                 attempt: &mut *attempt,
-                out: BytesMut::new(),
                 heard: false,
                 damage: None,
             };

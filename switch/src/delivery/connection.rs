@@ -26,6 +26,8 @@ use crate::tls::{Demand, Stream, Tls, Trust};
 
 /// How long one address may take to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Room for the writes of a transaction that a connection keeps.
+const GATHERED_KEPT: usize = 16 << 10;
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
 
@@ -48,6 +50,8 @@ pub(crate) struct Connection {
     pub(crate) served: u32,
     /// RSET must be said before the next transaction.
     pub(crate) needs_reset: bool,
+    /// Where writes of a transaction are gathered; empty between two.
+    pub(crate) gathered: BytesMut,
 }
 
 /// Why there is no connection.
@@ -180,6 +184,7 @@ impl Approach<'_> {
             host: host.clone(),
             served: 0,
             needs_reset: false,
+            gathered: BytesMut::new(),
         })
     }
 
@@ -265,6 +270,23 @@ impl Connection {
         self.stream.write_all(bytes).await.map_err(broken)?;
         // TLS may hold back what it was given.
         self.stream.flush().await.map_err(broken)
+    }
+
+    /// Forgets what was gathered and not written. A large buffer is for a message, not for a connection that waits.
+    pub(crate) fn begin_gathering(&mut self) {
+        self.gathered.clear();
+        if self.gathered.capacity() > GATHERED_KEPT {
+            self.gathered = BytesMut::new();
+        }
+    }
+
+    /// Writes what was gathered.
+    pub(crate) async fn flush(&mut self) -> Result<(), Broken> {
+        let gathered = std::mem::take(&mut self.gathered);
+        let written = self.write(&gathered).await;
+        self.gathered = gathered;
+        self.gathered.clear();
+        written
     }
 
     /// The next reply.
@@ -353,4 +375,21 @@ fn tls_failed(host: &HostPort, why: &str) -> Failure {
 pub(super) fn unreachable(host: &HostPort, why: &str) -> Reply {
     // RFC 3463 3.5: no answer from host.
     Reply::local(451, EnhancedStatus::new(4, 4, 1), format!("{host}: {why}"))
+}
+
+#[cfg(test)]
+impl Connection {
+    /// One that leads nowhere.
+    pub(crate) fn nowhere() -> Self {
+        Self {
+            stream: Stream::Gone,
+            input: BytesMut::new(),
+            replies: ReplyReader::default(),
+            extensions: PeerExtensions::default(),
+            host: HostPort { host: Host::Address(IpAddr::from([192, 0, 2, 1])), port: 25 },
+            served: 1,
+            needs_reset: false,
+            gathered: BytesMut::new(),
+        }
+    }
 }

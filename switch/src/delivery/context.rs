@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::claims::Claims;
 use super::clear::ClearHosts;
 use super::destination::Destination;
+use super::idle::Idle;
 use super::pool::Pool;
 use super::recent::Recent;
 use super::suspended::Suspended;
@@ -79,6 +80,10 @@ pub(crate) struct Context {
     pub(crate) news: mpsc::UnboundedSender<MessageKey>,
     /// The dispatcher should look at the schedule.
     pub(crate) wake: Notify,
+    /// Until when the dispatcher waits if nobody wakes it. Written and read while the schedule is locked.
+    pub(crate) sleeps_until: AtomicU64,
+    /// Workers without work.
+    pub(crate) idle: Idle,
     pub(crate) phase: watch::Sender<Phase>,
     /// Which host refused a recipient that is owed a bounce, until the bounce is made.
     pub(crate) remotes: Mutex<HashMap<(MessageKey, RecipientIndex), String>>,
@@ -113,6 +118,8 @@ impl Context {
             recent: Recent::default(),
             news,
             wake: Notify::new(),
+            sleeps_until: AtomicU64::new(u64::MAX),
+            idle: Idle::default(),
             phase: watch::Sender::new(Phase::Running),
             remotes: Mutex::default(),
             // The keys of a hash table come from the operating system's random numbers.

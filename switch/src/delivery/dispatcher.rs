@@ -4,6 +4,7 @@
 //! connection. It ends when nothing is due there, or when others wait for its place.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use mail_model::{Mailbox, Moment, Reply, WallTime};
 use queue_format::record::{MessageKey, decode_envelope};
 use queue_store::Refusal;
 use routing::DomainPattern;
-use schedule::{Outcome, Task};
+use schedule::Outcome;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -19,6 +20,7 @@ use super::attempt::Attempt;
 use super::connection::Connection;
 use super::context::{Context, DeliveryParts, Phase};
 use super::destination::{Destination, Lane, Way};
+use super::idle::Order;
 use super::share::Share;
 use super::{give_up, plan};
 use crate::bounce;
@@ -251,6 +253,7 @@ impl Dispatcher {
             }
         }
         // What runs ends by itself, or because it is stopped.
+        self.context.idle.close();
         while self.workers.join_next().await.is_some() {}
         self.context.pool.clear();
     }
@@ -275,7 +278,9 @@ impl Dispatcher {
         loop {
             let task = self.context.schedule.lock().next(now);
             let Some(task) = task else { return };
-            self.workers.spawn(work(Arc::clone(&self.context), task));
+            if let Some(task) = self.context.idle.give(task) {
+                self.workers.spawn(serve(Arc::clone(&self.context), task));
+            }
         }
     }
 
@@ -288,7 +293,8 @@ impl Dispatcher {
             schedule.set_sharers(&destination, sharers);
         }
         drop(schedule);
-        self.context.pool.sweep(self.context.settings.load().delivery.cache.idle, now);
+        let cache = self.context.settings.load().delivery.cache;
+        self.context.pool.sweep(cache.idle, cache.connections, now);
         self.context.recent.sweep(now);
         if self.context.claims.are_settling() {
             self.context.queue.books(|books| self.context.claims.sweep(books));
@@ -319,27 +325,38 @@ impl Dispatcher {
     }
 
     fn wait(&self, now: Moment) -> Duration {
-        let wake = self.context.schedule.lock().next_wake();
+        let schedule = self.context.schedule.lock();
         // Not less than a millisecond: a clock reads whole ones.
-        wake.map_or(TICK, |wake| wake.since(now).clamp(Duration::from_millis(1), TICK))
+        let wait =
+            schedule.next_wake().map_or(TICK, |wake| wake.since(now).clamp(Duration::from_millis(1), TICK));
+        self.context.sleeps_until.store((now + wait).0, Ordering::Relaxed);
+        drop(schedule);
+        wait
     }
 }
 
 /// A worker.
-async fn work(context: Arc<Context>, first: Task<Destination, MessageKey>) {
+async fn serve(context: Arc<Context>, first: Order) {
+    let mut next = Some(first);
+    while let Some(order) = next.take() {
+        work(&context, order).await;
+        next = context.idle.order().await;
+    }
+}
+
+/// Does an order, and what else is due at its destination.
+async fn work(context: &Arc<Context>, first: Order) {
     let mut connection: Option<Connection> = None;
     let mut next = Some(first);
-    let mut last = None;
+    let (mut last, mut news) = (None, false);
     while let Some(task) = next.take() {
         let outcome = match &task.destination {
-            Destination::Bounce => report(&context, &task).await,
+            Destination::Bounce => report(context, &task).await,
             Destination::Hop(..)
             | Destination::Discard
             | Destination::Hold
             | Destination::Error(_)
-            | Destination::NoRoute => {
-                Attempt { context: &context, connection: &mut connection }.carry_out(&task).await
-            }
+            | Destination::NoRoute => Attempt { context, connection: &mut connection }.carry_out(&task).await,
         };
         let now = context.clock.now();
         let mut schedule = context.schedule.lock();
@@ -347,17 +364,22 @@ async fn work(context: Arc<Context>, first: Task<Destination, MessageKey>) {
         if context.is_running() {
             next = schedule.next_at(&task.destination, now);
         }
+        // What is due later is seen to when it is: the dispatcher is woken only for what it does not know of.
+        let known = Moment(context.sleeps_until.load(Ordering::Relaxed));
+        news = schedule.next_wake().is_some_and(|wake| wake < known);
         last = Some(task.destination);
     }
     if let (Some(connection), Some(Destination::Hop(hop, _))) = (connection, last) {
         let max = context.settings.load().delivery.cache.connections;
         context.pool.put(&hop, connection, max, context.clock.now());
     }
-    context.wake.notify_one();
+    if news {
+        context.wake.notify_one();
+    }
 }
 
 /// Makes a notification that is due about a message.
-async fn report(context: &Arc<Context>, task: &Task<Destination, MessageKey>) -> Outcome {
+async fn report(context: &Arc<Context>, task: &Order) -> Outcome {
     let settings = context.settings.load_full();
     let remote = |index| context.remotes.lock().get(&(task.item, index)).cloned();
     let is_final =

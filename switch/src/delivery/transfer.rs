@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use mail_model::{EnhancedStatus, Envelope, RecipientIndex, Reply};
 use queue_store::{Announced, ContentError, ContentReader, Queue};
 use smtp::limits::SendTimeouts;
@@ -98,7 +98,6 @@ pub(crate) struct Transfer<'a> {
     pub(crate) queue: &'a Queue,
     /// Durable before the final dot.
     pub(crate) attempt: &'a mut Announced,
-    pub(crate) out: BytesMut,
     pub(crate) heard: bool,
     pub(crate) damage: Option<ContentError>,
 }
@@ -112,6 +111,7 @@ impl Transfer<'_> {
         content: &mut Content,
     ) -> Ended {
         let used = self.connection.served > 0;
+        self.connection.begin_gathering();
         if self.connection.needs_reset {
             let limit = Duration::from_millis(self.timeouts.mail_ms);
             if within(&mut self.phase, limit, self.connection.reset()).await.is_err() {
@@ -160,13 +160,13 @@ impl Transfer<'_> {
         let mut stream = false;
         for action in actions {
             match action {
-                Action::Write(bytes) => self.out.extend_from_slice(&bytes),
+                Action::Write(bytes) => self.connection.gathered.extend_from_slice(&bytes),
                 Action::StreamBody => stream = true,
                 Action::ConfirmFinalDot => confirm = true,
                 Action::Done(completion) => return Next::Done(completion),
             }
         }
-        if self.out.len() > GATHER_MAX
+        if self.connection.gathered.len() > GATHER_MAX
             && let Err(next) = self.flush(transaction).await
         {
             return next;
@@ -224,12 +224,11 @@ impl Transfer<'_> {
     }
 
     async fn flush(&mut self, transaction: &Transaction) -> Result<(), Next> {
-        if self.out.is_empty() {
+        if self.connection.gathered.is_empty() {
             return Ok(());
         }
         let limit = transaction.timeout(self.timeouts);
-        within(&mut self.phase, limit, self.connection.write(&self.out)).await?;
-        self.out.clear();
+        within(&mut self.phase, limit, self.connection.flush()).await?;
         Ok(())
     }
 }
