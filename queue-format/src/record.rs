@@ -22,7 +22,6 @@ use mail_model::{
     AttemptNumber, Epoch, InstanceId, NodeId, QueueId, RecipientIndex, Reply, SegmentId, WallTime,
 };
 
-pub(crate) use codec::MessageView;
 pub use envelope::{count_recipients, decode_envelope, encode_envelope, is_marked_held, mark_held};
 
 /// The kind of a record, as the frame's header has it.
@@ -210,6 +209,18 @@ pub struct MessageRecord {
     pub content: Content,
     /// For a notification: what it settles.
     pub settles: Option<Settles>,
+}
+
+/// A message's record, of which nothing was copied that may be long.
+#[derive(Debug)]
+pub(crate) struct MessageView<'a> {
+    pub(crate) key: MessageKey,
+    pub(crate) received: WallTime,
+    pub(crate) size: u64,
+    pub(crate) origin: &'a str,
+    pub(crate) envelope: &'a [u8],
+    pub(crate) content: Content,
+    pub(crate) settles: Option<Settles>,
 }
 
 /// Where one recipient stands.

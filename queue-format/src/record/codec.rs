@@ -7,8 +7,8 @@ use mail_model::{
 
 use super::{
     AttemptRecord, CarryRecord, ChunkRef, Content, Doubt, Failure, Kind, MessageKey, MessageRecord,
-    OperateRecord, OutcomeGroup, OutcomeRecord, RecipientStanding, RecipientState, Record, SealEntry,
-    SegmentRecord, Settles, Told, Totals, Verb, Verdict,
+    MessageView, OperateRecord, OutcomeGroup, OutcomeRecord, RecipientStanding, RecipientState, Record,
+    SealEntry, SegmentRecord, Settles, Told, Totals, Verb, Verdict,
 };
 use crate::wire::{DecodeError, Reader, Writer};
 
@@ -285,18 +285,6 @@ fn put_message(w: &mut Writer<'_>, m: &MessageRecord) {
             }
         }
     }
-}
-
-/// A message's record, of which nothing was copied that may be long.
-#[derive(Debug)]
-pub(crate) struct MessageView<'a> {
-    pub(crate) key: MessageKey,
-    pub(crate) received: WallTime,
-    pub(crate) size: u64,
-    pub(crate) origin: &'a str,
-    pub(crate) envelope: &'a [u8],
-    pub(crate) content: Content,
-    pub(crate) settles: Option<Settles>,
 }
 
 impl<'a> MessageView<'a> {
