@@ -10,6 +10,7 @@ declare -A packages=(
     [keepalived]=keepalived
     [nginx]=libnginx-mod-stream
     [openssl]=openssl
+    [fence_dummy]=fence-agents
     [ocf-tester]=resource-agents
     [xmllint]=libxml2-utils
     [postfix]=postfix

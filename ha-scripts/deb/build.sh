@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the Debian package from programs that are built already: build.sh PROGRAMS-FOLDER OUT-FOLDER. Prints its path.
-# MAILSWITCH_VERSION overrides the version that the programs say.
+# MAILSWITCH_VERSION overrides the version that the programs say, MAILSWITCH_COMPRESSION (none, zstd) the compression.
 # Needs dpkg-deb and strip, and no root. Where the programs ran, the man pages and completions come from themselves.
 set -euo pipefail
 [ $# -eq 2 ] || { echo "usage: $0 PROGRAMS-FOLDER OUT-FOLDER" >&2; exit 2; }
@@ -29,7 +29,7 @@ mkdir -p "$stage/usr/lib/mailswitch"
 for name in sendmail mailq; do ln -s ../../bin/switchctl "$stage/usr/lib/mailswitch/$name"; done
 strip --strip-unneeded "$stage"/usr/sbin/* "$stage"/usr/bin/*
 
-for unit in "$root"/ha-scripts/systemd/*.{service,socket,target}; do
+for unit in "$root"/ha-scripts/systemd/*.{service,socket,target} "$root"/ha-scripts/storage/*.service; do
     put 644 "$unit" "usr/lib/systemd/system/${unit##*/}"
 done
 put 644 "$root/ha-scripts/systemd/mailswitch.sysusers.conf" usr/lib/sysusers.d/mailswitch.conf
@@ -55,6 +55,10 @@ completion fish usr/share/fish/vendor_completions.d/switchctl.fish
 for script in keepalived-check keepalived-notify; do
     put 755 "$root/ha-scripts/keepalived/$script" "usr/lib/mailswitch/$script"
 done
+for script in drbd drbd-fence-peer gluster nfs; do
+    put 755 "$root/ha-scripts/storage/$script" "usr/lib/mailswitch/storage/$script"
+done
+put 755 "$root/ha-scripts/fence/fence" usr/lib/mailswitch/fence
 put 755 "$root/ha-scripts/ocf/mailswitch" usr/lib/ocf/resource.d/mailswitch/mailswitch
 put 644 "$here/mailswitch.yaml" etc/mailswitch/mailswitch.yaml
 for page in README.md CHANGELOG.md; do put 644 "$root/$page" "usr/share/doc/mailswitch/$page"; done
@@ -71,5 +75,5 @@ for script in postinst prerm postrm; do install -m 755 "$here/$script" "$control
 chmod 644 "$control"/{control,conffiles,md5sums}
 
 package="$out/mailswitch_${version}_$architecture.deb"
-dpkg-deb --root-owner-group -Zxz -z1 --build "$stage" "$package" >/dev/null
+dpkg-deb --root-owner-group "-Z${MAILSWITCH_COMPRESSION:-xz}" -z1 --build "$stage" "$package" >/dev/null
 echo "$package"

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Builds a Debian root with systemd for the nodes of tests, once, and prints its folder. Kept outside the tree under a hash of
-# this file, so that a change of it makes a new one. Needs root and mmdebstrap; the mirror is apt's own, or MIRROR.
+# Builds a Debian root with systemd, and the packages named as arguments, for the nodes of tests, once, and prints its folder.
+# Kept outside the tree under a hash of this file and the names, so that a change makes a new one. Needs root and mmdebstrap;
+# the mirror is apt's own, or MIRROR.
 set -euo pipefail
 cache="${MAILSWITCH_LAB:-/var/cache/mailswitch-lab}"
-root="$cache/$(sha256sum "$0" | cut -c1-16)"
-packages=systemd,systemd-sysv,dbus,polkitd,iproute2,nftables,libgcc-s1
+root="$cache/$({ cat "$0"; echo "$*"; } | sha256sum | cut -c1-16)"
+packages="$(IFS=,; echo "systemd,systemd-sysv,dbus,polkitd,iproute2,nftables,libgcc-s1${*:+,$*}")"
 
 mkdir -p "$cache"
 exec 9>"$cache/lock"
@@ -18,7 +19,7 @@ if [ ! -d "$root" ]; then
         --dpkgopt='path-exclude=/usr/share/{doc,man,locale}/*' \
         "${VERSION_CODENAME:-bookworm}" "$root.part" "${mirror:-http://deb.debian.org/debian}" >&2
     # Each node gets an id of its own when it boots, and its name from whoever boots it.
-    rm -f "$root.part/etc/hostname"
+    rm -f "$root.part/etc/hostname" "$root.part/var/lib/glusterd/glusterd.info"
     : >"$root.part/etc/machine-id"
     # Nodes have no network but the one of the test: nothing is online, ever.
     ln -sf /dev/null "$root.part/etc/systemd/system/systemd-networkd-wait-online.service"

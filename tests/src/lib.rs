@@ -1,4 +1,5 @@
 //! What crosses a crate or a process: harness, crash tests, process tests, house rules.
 
 pub mod house;
+pub mod lab;
 pub mod programs;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::lab::{Lab, PATIENCE};
+use tests::lab::{Lab, PATIENCE};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_clean_machines_become_a_pair_by_one_command_and_it_can_be_run_again() -> Result<()> {

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::lab::{Lab, PATIENCE};
+use tests::lab::{Lab, PATIENCE};
 
 #[test]
 fn every_program_and_command_has_a_page_in_the_package_and_units_name_pages_that_are_there() -> Result<()> {

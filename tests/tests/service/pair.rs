@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use switchctl::demo::books::Books;
 
-use crate::lab::{Lab, PATIENCE};
+use tests::lab::{Lab, PATIENCE};
 
 fn nodes(lab: &Lab) -> String {
     let (a, b) = (lab.address("a"), lab.address("b"));

@@ -11,21 +11,32 @@ use anyhow::{Context, Result, ensure};
 const EXPOSURE_MAX: &str = "20";
 /// Where the units of systemd itself lie on Debian.
 const SYSTEM_UNITS: &str = "/lib/systemd/system";
-const PROGRAMS: [&str; 4] = ["usr/sbin/switch", "usr/sbin/heartbeatd", "usr/bin/switchctl", "bin/sh"];
+const PROGRAMS: [&str; 5] = [
+    "usr/sbin/switch",
+    "usr/sbin/heartbeatd",
+    "usr/bin/switchctl",
+    "usr/lib/mailswitch/storage/drbd",
+    "bin/sh",
+];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../ha-scripts/systemd")
 }
 
 fn units(end: &str) -> Result<Vec<PathBuf>> {
+    let found = units_in(&folder(), end)?;
+    ensure!(!found.is_empty(), "no *.{end} in {}", folder().display());
+    Ok(found)
+}
+
+fn units_in(folder: &Path, end: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder())? {
+    for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == end) {
             found.push(path);
         }
     }
-    ensure!(!found.is_empty(), "no *.{end} in {}", folder().display());
     Ok(found)
 }
 
@@ -72,7 +83,8 @@ fn systemd_understands_every_line_of_every_unit() -> Result<()> {
     }
     let mut names = Vec::new();
     for kind in ["service", "socket", "target"] {
-        for unit in units(kind)? {
+        // Those of storage mount for all, so they are not shut in as the others are, but must be understood.
+        for unit in [units(kind)?, units_in(&folder().join("../storage"), kind)?].concat() {
             let name = unit.file_name().context("it has a name")?.to_string_lossy().into_owned();
             fs::copy(&unit, lies(&format!("etc/systemd/system/{name}"))?)?;
             names.push(name.replace('@', "@a"));
