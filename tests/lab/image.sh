@@ -105,7 +105,7 @@ done
 
 # An initramfs that mounts the disk and goes there.
 init="$work/init"
-mkdir -p "$init"/{bin,dev,proc,sys,root,m}
+mkdir -p "$init"/{bin,dev,proc,sys,new,m}
 cp "$(command -v busybox)" "$init/bin/busybox"
 number=10
 while read -r module; do
@@ -120,11 +120,11 @@ B=/bin/busybox
 $B mount -t devtmpfs d /dev; $B mount -t proc p /proc; $B mount -t sysfs s /sys
 for module in /m/*.ko; do $B insmod $module 2>/dev/null; done
 tries=0
-until $B mount -t ext4 -o noatime /dev/vda /root 2>/dev/null; do
+until $B mount -t ext4 -o noatime /dev/vda /new 2>/dev/null; do
     tries=$((tries + 1)); [ $tries = 50 ] && $B poweroff -f; $B sleep 0.1
 done
-$B mount --move /dev /root/dev; $B mount --move /proc /root/proc; $B mount --move /sys /root/sys
-exec $B switch_root /root /lib/systemd/systemd
+$B mount --move /dev /new/dev; $B mount --move /proc /new/proc; $B mount --move /sys /new/sys
+exec $B switch_root /new /lib/systemd/systemd
 E
 chmod 755 "$init/init"
 (cd "$init" && find . | cpio --quiet -o -H newc) | zstd -q -3 >"$work/init.cpio.zst"
