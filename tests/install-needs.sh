@@ -6,6 +6,7 @@ declare -A packages=(
     [cc]=gcc
     [clamd]=clamav-daemon
     [dovecot]=dovecot-lmtpd
+    [etcd]=etcd-server
     [haproxy]=haproxy
     [keepalived]=keepalived
     [nginx]=libnginx-mod-stream

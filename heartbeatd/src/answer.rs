@@ -169,8 +169,9 @@ impl Node {
                 lease_state: lease.and_then(|l| l.state),
                 lease_age_ms: known.then(|| millis(watched.machine.unchanged_for())),
                 seq: lease.map_or(0, |l| l.seq),
-                detail: watched.machine.state().detail().to_owned(),
+                detail: self.detail(queue, watched.machine.state()),
                 secondary_pid: self.children.pid(queue).filter(|_| *queue != self.plan.own()),
+                device: self.devices.as_ref().map(|devices| devices.line(queue)).unwrap_or_default(),
             }
         });
         HeartbeatdStatus {
@@ -184,6 +185,14 @@ impl Node {
             config_hash: self.plan.config_hash.clone(),
             smtp: self.plan.smtp,
             drill: self.drills.word(now),
+        }
+    }
+
+    /// More about a queue, for people.
+    fn detail(&self, queue: &QueueId, state: State) -> String {
+        match (state.detail(), &self.devices) {
+            ("", Some(devices)) => devices.line(queue),
+            (detail, _) => detail.to_owned(),
         }
     }
 
@@ -217,6 +226,7 @@ fn refused(why: Refused) -> Fault {
     let code = match why {
         Refused::OwnerAlready | Refused::Home | Refused::HomeAbsent => Code::RefusedUnsafe,
         Refused::NoLease => Code::Failed,
+        Refused::CopyBehind => Code::RefusedUnsafe,
         Refused::NotHeld => Code::NotFound,
         Refused::UnderWay => Code::Busy,
     };

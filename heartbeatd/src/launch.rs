@@ -190,6 +190,18 @@ impl Children {
         }
     }
 
+    /// Ends the process of one queue at once: it owns nothing any more.
+    pub(crate) fn stop(&self, queue: QueueId) {
+        if self.end_with_us() {
+            return self.signal(Signaller::kill, |name| *name == queue);
+        }
+        tokio::spawn(async move {
+            if let Err(error) = units::stop(&units::secondary(&queue)).await {
+                tracing::error!(event = "launch.kill_failed", %queue, %error);
+            }
+        });
+    }
+
     /// Asks all that end with this program to end in order.
     pub(crate) fn terminate_all(&self) {
         self.signal(Signaller::terminate, |_| self.end_with_us());

@@ -8,6 +8,8 @@
 //! | `link` | heartbeats |
 //! | `observe` | leases, and the probe of the storage |
 //! | `launch`, `units` | the switches this program starts, as children or as units of systemd |
+//! | `witness` | the registers of promoted storage, on a node that has no queue |
+//! | `devices`, `hook`, `grants` | promoted storage: devices moved, programs run for that, switch and storage answered |
 //! | `drill` | faults that a peer orders, to see what comes of them |
 //! | `drills` | which they are now |
 //! | `own` | the own primary, asked |
@@ -24,8 +26,11 @@ mod agent;
 mod alerts;
 mod answer;
 mod cli;
+mod devices;
 mod drill;
 mod drills;
+mod grants;
+mod hook;
 mod launch;
 mod link;
 mod metrics;
@@ -37,5 +42,6 @@ mod plan;
 mod records;
 mod run;
 mod units;
+mod witness;
 
 pub use cli::main;

@@ -59,6 +59,7 @@ fn phase_that_ends(verdict: Verdict) -> Option<Option<&'static str>> {
         | Verdict::Restart
         | Verdict::InstanceDead
         | Verdict::Adopted
+        | Verdict::Device
         | Verdict::Alarm
         | Verdict::Paused
         | Verdict::Resumed => None,

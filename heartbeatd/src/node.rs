@@ -19,6 +19,7 @@ use settings::Settings;
 use tokio::sync::{mpsc, watch};
 
 use crate::alerts::{Alerts, Channels, conditions};
+use crate::devices::{Devices, News};
 use crate::drills::{Drills, Hit};
 use crate::launch::{Children, Ended, Task};
 use crate::link::{Link, Report};
@@ -67,6 +68,8 @@ pub(crate) struct Node {
     restart: Restart,
     own_ended: bool,
     pub(crate) drills: Drills,
+    /// On promoted storage: who may mount what.
+    pub(crate) devices: Option<Devices>,
     probe_for: BTreeSet<QueueId>,
     probing: bool,
     probes: mpsc::UnboundedSender<Probed>,
@@ -78,6 +81,7 @@ pub(crate) struct Inputs {
     pub(crate) probes: mpsc::UnboundedReceiver<Probed>,
     pub(crate) ended: mpsc::UnboundedReceiver<Ended>,
     pub(crate) hits: mpsc::UnboundedReceiver<Hit>,
+    pub(crate) news: mpsc::UnboundedReceiver<News>,
 }
 
 impl Node {
@@ -94,17 +98,19 @@ impl Node {
         let (probes_in, probes) = mpsc::unbounded_channel();
         let (readings_in, readings) = mpsc::channel(64);
         let (hits_in, hits) = mpsc::unbounded_channel();
+        let (news_in, news) = mpsc::unbounded_channel();
+        let devices = Devices::start(&plan, news_in)?;
         let children = Children::new(Arc::clone(&plan), ended_in).context("start the launcher")?;
         let own_socket = control::paths::switch(&plan.state_dir, &plan.own());
         let own_switch = crate::own::watch(own_socket, plan.timers.observe);
         let mut queues = BTreeMap::new();
-        for queue in plan.queues() {
+        for queue in plan.watched() {
             let watch = Watch {
                 me: plan.me.clone(),
                 queue: queue.clone(),
                 timers: plan.timers,
                 order: plan.order.clone(),
-                promoted: plan.promoted,
+                promoted: plan.promoted.is_some(),
             };
             let tell = readings_in.clone();
             let own = queue == plan.own();
@@ -133,11 +139,12 @@ impl Node {
             restart: Restart::default(),
             own_ended: false,
             drills: Drills::new(hits_in),
+            devices,
             probe_for: BTreeSet::new(),
             probing: false,
             probes: probes_in,
         };
-        Ok((node, Inputs { readings, probes, ended, hits }))
+        Ok((node, Inputs { readings, probes, ended, hits, news }))
     }
 
     /// What all machines share.
@@ -151,6 +158,7 @@ impl Node {
             draining: self.draining,
             room: own.is_none_or(|seen| seen.room),
             peers: reports.iter().map(|(node, report)| (node.clone(), self.peer(now, report))).collect(),
+            devices: self.devices.as_ref().map(Devices::views).unwrap_or_default(),
         }
     }
 
@@ -163,6 +171,7 @@ impl Node {
             paths: u32::try_from(report.addresses.len()).unwrap_or(u32::MAX),
             restarting: beat.is_some_and(|b| b.restarting),
             waiting: beat.is_some_and(|b| b.waiting),
+            hears: Self::heard_by(beat),
             dead: dead.unwrap_or_default(),
         }
     }
@@ -172,13 +181,17 @@ impl Node {
         let own = reading.queue == self.plan.own();
         let window = self.plan.timers.window;
         let silent = self.drills.is_silent();
+        let elsewhere = self.lease_elsewhere(&reading.queue);
         let Some(watched) = self.queues.get_mut(&reading.queue) else { return };
         watched.last = reading.at;
         if silent {
             return;
         }
         let event = match reading.seen {
-            Ok(seen) => {
+            Ok(mut seen) => {
+                if let Some(lease) = elsewhere {
+                    seen.lease = lease;
+                }
                 if own {
                     self.own.read(reading.at, &self.plan.me, seen.lease.as_ref(), window);
                 }
@@ -209,6 +222,8 @@ impl Node {
             self.pause = None;
         }
         self.drill();
+        // In a drill, too: who plays dead lets its devices go.
+        self.device_rounds();
         if self.drills.is_silent() {
             return;
         }
@@ -240,7 +255,8 @@ impl Node {
             let lease = watched.machine.lease().filter(|lease| lease.owner == self.plan.me)?;
             let io_p999_us = watched.seen.as_ref().map_or(0, |seen| seen.io_p999_us);
             let (epoch, seq, role, state) = (lease.epoch, lease.seq, lease.role, lease.state);
-            Some(QueueBeat { queue: queue.clone(), epoch, seq, role, state, io_p999_us })
+            let queued = lease.queued;
+            Some(QueueBeat { queue: queue.clone(), epoch, seq, role, state, io_p999_us, queued })
         });
         let queue = self.plan.own();
         let dead = self.restart.dead().map(|epoch| InstanceDead { queue, epoch });
@@ -306,7 +322,7 @@ impl Node {
         Some(result)
     }
 
-    fn step(&mut self, queue: &QueueId, now: Moment, event: &Event) {
+    pub(crate) fn step(&mut self, queue: &QueueId, now: Moment, event: &Event) {
         let view = self.view();
         let Some(watched) = self.queues.get_mut(queue) else { return };
         let mut actions = Vec::new();
@@ -325,14 +341,16 @@ impl Node {
                     }
                 }
                 Action::Launch { expected, reason } => {
-                    self.children.start(queue.clone(), Task::Secondary { expected, reason });
+                    if !self.take_device(queue, reason) {
+                        self.children.start(queue.clone(), Task::Secondary { expected, reason });
+                    }
                 }
                 Action::Drain { grace } => self.drain(queue.clone(), grace),
             }
         }
     }
 
-    fn record(&mut self, decision: &Decision) {
+    pub(crate) fn record(&mut self, decision: &Decision) {
         self.counts.decided(self.clock.now(), decision);
         let Decision { queue, verdict, rule, text, state, evidence } = decision;
         let epoch = evidence.epoch.0;

@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::node::{Inputs, Node};
 use crate::plan::Plan;
-use crate::{admin, agent, monitor};
+use crate::{admin, agent, monitor, witness};
 
 /// How often machines hear that time passed. Bounds how late a stagger or a hold ends.
 const TICK: Duration = Duration::from_millis(50);
@@ -32,6 +32,9 @@ pub(crate) async fn run(config: &Path, settings: &Settings, levels: Levels) -> R
     let plan = Plan::new(config, settings)?;
     let mut asks = admin::serve(&plan.state_dir)?;
     let agent = plan.agent;
+    if plan.witness {
+        witness::serve(&plan.state_dir, plan.queues())?;
+    }
     let (mut node, mut inputs) = Node::start(plan, settings, levels)?;
     if let Some(address) = agent {
         agent::serve(address, node.own_switch.clone()).await?;
@@ -87,6 +90,7 @@ async fn work(node: &mut Node, inputs: &mut Inputs, ticks: &mut tokio::time::Int
         Some(probed) = inputs.probes.recv() => node.probed(probed),
         Some(ended) = inputs.ended.recv() => node.ended(&ended),
         Some(hit) = inputs.hits.recv() => node.drills.found(hit),
+        Some(news) = inputs.news.recv() => node.device_news(&news),
         _ = ticks.tick() => node.tick(),
     }
 }
@@ -106,6 +110,7 @@ async fn end(node: &mut Node, inputs: &mut Inputs, ticks: &mut tokio::time::Inte
         }
     }
     node.children.kill_all();
+    node.release_devices().await;
     if let Some(link) = &node.link {
         link.stop();
     }

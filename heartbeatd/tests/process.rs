@@ -8,6 +8,8 @@ mod common;
 mod launcher;
 #[path = "process/monitor.rs"]
 mod monitor;
+#[path = "process/witness.rs"]
+mod witness;
 
 use std::net::UdpSocket;
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 //! for a while: it delivers and listens nowhere. Both answer on a control socket named after the queue.
 
 mod lifecycle;
+mod proof;
 
 use std::fs::Permissions;
 use std::net::SocketAddr;
@@ -70,7 +71,7 @@ pub(crate) async fn run(start: Start, levels: Levels) -> Result<u8> {
     let server = Server::bind(&control::paths::switch(&state_dir, &start.queue))?;
     let doors = Doors::open(&start)?;
     let options = queue_options(&start, instance, &clock)?;
-    if start.role == Role::Primary {
+    if start.role == Role::Primary && options.proof.is_none() {
         // A secondary makes no directory: a queue that is not there is on a disk that is not mounted.
         make_directory("the queue directory", &options.dir)?;
     }
@@ -171,6 +172,7 @@ fn make_maildrop(state_dir: &Path) -> Result<PathBuf> {
 
 fn queue_options(start: &Start, instance: InstanceId, clock: &Arc<dyn Clock>) -> Result<QueueOptions> {
     let settings = &start.settings;
+    let proof = proof::proof(settings, &start.queue)?;
     Ok(QueueOptions {
         dir: settings.queue.dir.join(start.queue.as_str()),
         cluster: settings.cluster.id.clone(),
@@ -184,6 +186,7 @@ fn queue_options(start: &Start, instance: InstanceId, clock: &Arc<dyn Clock>) ->
         segment_size: settings.queue.segment_size,
         free_space_reserve: settings.queue.free_space_reserve,
         clock: Arc::clone(clock),
+        proof,
     })
 }
 

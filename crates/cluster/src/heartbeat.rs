@@ -104,6 +104,9 @@ pub struct QueueBeat {
     /// p99.9 of renewals, µs.
     #[serde(rename = "io")]
     pub io_p999_us: u32,
+    /// Recipients in it, as the lease says.
+    #[serde(rename = "u", default)]
+    pub queued: u64,
 }
 
 /// A node the sender hears.

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use mail_model::{Epoch, LeaseState, Moment, Reason, Role};
 
+use crate::device::OwnCopy;
 use crate::observe::{Freshness, LeaseView, Observation};
 
 pub use decision::{Decision, Facts, Rule, Verdict};
@@ -36,7 +37,7 @@ pub use event::{Action, Event, Refused, Watch};
 use evidence::{Evidence, Witness};
 use progress::{Candidate, Ended, Taking};
 pub use state::{Blocked, Ineligible, State};
-pub use view::{OwnLease, OwnWatch, PeerView, View};
+pub use view::{DeviceView, OwnLease, OwnWatch, PeerView, View};
 
 /// Failovers are remembered for this long.
 const FLAP_SPAN: Duration = Duration::from_hours(1);
@@ -153,6 +154,9 @@ impl Takeover {
         if self.taking.is_some() {
             return Err(Refused::UnderWay);
         }
+        if self.watch.promoted && view.device(&self.watch.queue).copy != OwnCopy::Current {
+            return Err(Refused::CopyBehind);
+        }
         self.launch(now, &lease, (Rule::Operator, Reason::Forced), why, view, out);
         Ok(())
     }
@@ -240,6 +244,8 @@ impl Takeover {
             observe: self.watch.timers.observe,
             observation: &self.observation,
             ended: self.ended == Some(Ended::Read),
+            promoted: self.watch.promoted,
+            home_fit: view.home_fit(&self.watch),
         };
         let evidence = witness.judge(now, &lease, view);
         let held = lease.owner == self.watch.me && lease.role == Role::Secondary;
@@ -373,7 +379,7 @@ impl Takeover {
         }
         let (why, rule, text) = if view.draining {
             (Ineligible::Draining, Rule::Draining, "not taken: this node is being stopped")
-        } else if view.own == OwnLease::Stale {
+        } else if !self.watch.promoted && view.own == OwnLease::Stale {
             let text =
                 "not taken: the own primary's lease is stale too; the storage stalls, nobody is eligible";
             (Ineligible::OwnLeaseStale, Rule::OwnLeaseStale, text)
@@ -384,11 +390,9 @@ impl Takeover {
             (Ineligible::LaunchFails, Rule::LaunchFails, text)
         } else if self.probe_again.is_some_and(|at| now < at) {
             (Ineligible::ProbeSlow, Rule::ProbeSlow, PROBE_SLOW)
-        } else if self.watch.promoted {
-            let text = "not taken: the storage is mounted by one node at a time, an operator must confirm";
-            return Some((State::Blocked(Blocked::NeedsConfirm), Rule::NeedsConfirm, text));
         } else {
-            return None;
+            let device = view.device(&self.watch.queue);
+            return self.watch.promoted.then(|| device.obstacle()).flatten();
         };
         Some((State::Ineligible(why), rule, text))
     }
@@ -421,7 +425,11 @@ impl Takeover {
         view: &View,
         out: &mut Vec<Action>,
     ) {
-        if lease.epoch > taking.expected {
+        let device = view.device(&self.watch.queue);
+        if self.watch.promoted && lease.epoch > taking.expected && lease.owner != self.watch.me {
+            // The old owner had come further than its last heartbeat said. Nobody else can claim on this device now.
+            self.taking = Some(Taking { expected: lease.epoch, ..taking.clone() });
+        } else if lease.epoch > taking.expected {
             self.taking = None;
             if lease.owner == self.watch.me {
                 self.state = State::Holding;
@@ -443,7 +451,12 @@ impl Takeover {
             self.state = State::Watching;
             let text = "the secondary ended without a claim".to_owned();
             self.record(Verdict::Alarm, Rule::SecondaryEnded, text, view, now, out);
+        } else if device.blocked {
+            self.state = State::Blocked(Blocked::NeedsFence);
+            let text = "the old owner's side of the device is primary still: it must be put off";
+            self.tell(Verdict::Alarm, Rule::NeedsFence, text, view, now, out);
         } else if now.since(taking.since) > CLAIM_LIMIT {
+            self.state = State::Taking;
             let text = "the secondary runs and has not claimed yet";
             self.tell(Verdict::Alarm, taking.rule, text, view, now, out);
         }
@@ -502,7 +515,7 @@ impl Takeover {
     /// The home node is heard, and its primary waits for the queue.
     fn home_waits(&self, view: &View) -> bool {
         let home = view.peer(self.watch.queue.home());
-        home.waiting && home.heard()
+        home.waiting && home.heard() && view.home_fit(&self.watch)
     }
 
     /// D5: this node's place among those who may take.

@@ -176,4 +176,7 @@ pub struct QueueStatus {
     pub detail: String,
     /// The secondary switch that this node's heartbeatd runs for it as its child. None for a unit of systemd.
     pub secondary_pid: Option<u32>,
+    /// On promoted storage: how its device stands, as this node sees it.
+    #[serde(default)]
+    pub device: String,
 }

@@ -8,12 +8,15 @@
 //! <- {"version":1,"fault":{"code":"busy","message":"…"}}
 //! ```
 //!
-//! A connection carries any number of requests, one at a time. What can be asked is in [`switch`] and [`heartbeatd`];
+//! A connection carries any number of requests, one at a time. What can be asked is in [`switch`], [`heartbeatd`],
+//! [`device`] and [`register`]; the [`arbiter`] of promoted storage is asked by its own;
 //! where the sockets lie is in [`paths`]. Mail that needs no answer is left in the [`maildrop`].
 //! Who may open the socket may ask everything: its mode is 600. Programs of other nodes are asked over the [`network`].
 
 mod address;
+pub mod arbiter;
 pub mod client;
+pub mod device;
 mod fault;
 pub mod heartbeatd;
 mod line;
@@ -21,6 +24,7 @@ pub mod maildrop;
 pub mod network;
 pub mod paths;
 mod program;
+pub mod register;
 pub mod server;
 pub mod switch;
 

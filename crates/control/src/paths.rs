@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use mail_model::QueueId;
 
 const HEARTBEATD: &str = "heartbeatd.sock";
+const WITNESS: &str = "witness.sock";
+const DEVICES: &str = "devices.sock";
 const SWITCH: &str = "switch-";
 const END: &str = ".sock";
 
@@ -20,12 +22,26 @@ pub fn heartbeatd(state_dir: &Path) -> PathBuf {
     state_dir.join(HEARTBEATD)
 }
 
+/// The socket of the registers that this node's heartbeatd keeps, if it is a witness.
+#[must_use]
+pub fn witness(state_dir: &Path) -> PathBuf {
+    state_dir.join(WITNESS)
+}
+
+/// The socket where this node's heartbeatd answers about the devices of promoted storage.
+#[must_use]
+pub fn devices(state_dir: &Path) -> PathBuf {
+    state_dir.join(DEVICES)
+}
+
 /// Who should listen there, in words.
 pub(crate) fn listener(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     match name.strip_prefix(SWITCH).and_then(|rest| rest.strip_suffix(END)) {
         Some(queue) => format!("the switch of queue {queue}"),
         None if name == HEARTBEATD => "heartbeatd".to_owned(),
+        None if name == DEVICES => "heartbeatd, for promoted storage,".to_owned(),
+        None if name == WITNESS => "the witness".to_owned(),
         None => format!("a program at {name}"),
     }
 }

@@ -14,6 +14,8 @@ use crate::paths;
 pub enum Program {
     /// Its heartbeatd.
     Heartbeatd,
+    /// The registers that it keeps as a witness.
+    Witness,
     /// The switch that owns this queue there, at home or as its secondary.
     Switch(QueueId),
 }
@@ -24,6 +26,7 @@ impl Program {
     pub fn socket(&self, state_dir: &Path) -> PathBuf {
         match self {
             Self::Heartbeatd => paths::heartbeatd(state_dir),
+            Self::Witness => paths::witness(state_dir),
             Self::Switch(queue) => paths::switch(state_dir, queue),
         }
     }
@@ -33,6 +36,7 @@ impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Heartbeatd => f.write_str("heartbeatd"),
+            Self::Witness => f.write_str("the witness"),
             Self::Switch(queue) => write!(f, "the switch of queue {queue}"),
         }
     }

@@ -46,6 +46,7 @@ fn options(dir: &Path, expected: u64) -> QueueOptions {
         segment_size: 64 << 20,
         free_space_reserve: 0,
         clock: Arc::new(Boot),
+        proof: None,
     }
 }
 

@@ -9,10 +9,12 @@
 //! | `fdatasync` fails | [`AppendError::Sick`], for good: what is on disk is known only after a recovery |
 //! | the fence is not zero | [`AppendError::Fenced`], for good |
 //! | the fence cannot be read | [`AppendError::Sick`]: unknown means no effect |
+//! | a proof from outside is needed, and is refused or never comes | [`AppendError::Fenced`], [`AppendError::Sick`] |
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mail_model::{Clock, Epoch, InstanceId, NodeId, QueueId, SegmentId};
@@ -26,6 +28,7 @@ use queue_format::scan::Place;
 
 use crate::files::QueueFiles;
 use crate::point::crash_point;
+use crate::proof::{Proof, Standing};
 use crate::storage::StoredFile;
 
 /// Why an append had no effect.
@@ -83,6 +86,7 @@ pub(crate) struct Identity {
     pub(crate) owner: NodeId,
     pub(crate) instance: InstanceId,
     pub(crate) epoch: Epoch,
+    pub(crate) proof: Option<Arc<dyn Proof>>,
 }
 
 /// The writing end.
@@ -283,9 +287,13 @@ impl Appender {
         Ok(())
     }
 
-    /// Reads the own fence, past the cache.
-    pub(crate) fn check_fence(&self) -> Result<(), AppendError> {
-        read_fence(self.fence.as_ref())
+    /// Reads the own fence, past the cache, and then asks for the proof from outside, where there is one.
+    fn check_fence(&self) -> Result<(), AppendError> {
+        read_fence(self.fence.as_ref())?;
+        match &self.identity.proof {
+            Some(proof) => confirm(proof.as_ref(), self.clock.as_ref()),
+            None => Ok(()),
+        }
     }
 
     /// True if nothing was written since the last commit.
@@ -411,6 +419,25 @@ impl Appender {
         crash_point("digest::written");
         if let Err(error) = written {
             tracing::debug!(event = "queue.digest_failed", %segment, %error);
+        }
+    }
+}
+
+/// How long an owner waits for its proof before it gives itself up. Nothing that waits for it is lost: it is durable, and was
+/// acknowledged to nobody.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Waits until it is known whether the ownership stands.
+fn confirm(proof: &dyn Proof, clock: &dyn Clock) -> Result<(), AppendError> {
+    let began = clock.now();
+    loop {
+        match proof.stands() {
+            Standing::Ours => return Ok(()),
+            Standing::Others => return Err(AppendError::Fenced),
+            Standing::Unknown(why) if clock.now().since(began) > PATIENCE => {
+                return Err(AppendError::Sick(format!("nobody says whether this owner still owns: {why}")));
+            }
+            Standing::Unknown(_) => {}
         }
     }
 }

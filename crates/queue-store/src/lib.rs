@@ -19,6 +19,7 @@
 //! | `observe` | a lease read by who watches it |
 //! | `trouble` | trouble made on purpose, for a drill |
 //! | `point` | where a test may end the process |
+//! | `proof` | who confirms an ownership from outside of the storage |
 //! | `files`, `lock` | the files of a queue directory |
 //! | `fitness` | whether a file system can carry a queue at all |
 //! | `storage` | every file operation, behind one trait |
@@ -40,6 +41,7 @@ mod metrics;
 pub mod observe;
 mod owner;
 mod point;
+mod proof;
 mod queue;
 mod renew;
 mod shared;
@@ -53,6 +55,7 @@ pub use content::{ContentError, ContentReader};
 pub use figures::Figures;
 pub use metrics::Recovery;
 pub use point::CRASH_POINTS;
+pub use proof::{Proof, Standing};
 pub use queue::{Announced, Queue, QueueStatus, Refusal, Silence};
 pub use shared::{OpenError, QueueOptions};
 pub use trouble::Trouble;

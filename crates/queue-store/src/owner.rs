@@ -11,7 +11,7 @@ use std::time::Duration;
 use cluster::instance::{Action, Event, Instance, State};
 use cluster::observe::LeaseView;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
-use mail_model::{Epoch, LeaseState, Reason, SegmentId, WallTime};
+use mail_model::{Epoch, LeaseState, Reason, Role, SegmentId, WallTime};
 use queue_format::lease::{Claim, Fence};
 use queue_format::record::{Doubt, OutcomeGroup, OutcomeRecord, Record, Verdict};
 use queue_format::replay::{Plan, Replay, ReplayError, replay};
@@ -22,20 +22,42 @@ use crate::appender::{AppendError, Appender, Draft, Identity};
 use crate::clean;
 use crate::effect;
 use crate::files::{ClaimResult, QueueFiles};
+use crate::fitness;
 use crate::journal::Journal;
 use crate::lock::Lock;
 use crate::metrics::Recovery;
 use crate::point::crash_point;
+use crate::proof::Standing;
 use crate::renew::Renewer;
 use crate::shared::{Command, OpenError, QueueOptions, Shared, Work};
 use crate::threads::Threads;
 
-/// Refuses a directory that is not this queue's, before anything is touched. True if the queue was ever claimed.
-pub(crate) fn inspect_lease(
+/// Sees to it that the directory is there, is this queue's, and that its file system can carry one.
+pub(crate) fn look(
     files: &QueueFiles,
     options: &QueueOptions,
     lock: &Lock,
-) -> Result<bool, OpenError> {
+    is_disk: bool,
+) -> Result<(), OpenError> {
+    let claimed = inspect_lease(files, options, lock)?;
+    // Unless it was told that the queue has no owner yet, it expects one that others wrote.
+    let told_of_none = options.order.is_some_and(|order| order.expected == Epoch(0));
+    if options.role == Role::Secondary && !claimed && !told_of_none {
+        return Err(OpenError::Absent { dir: options.dir.clone(), queue: options.queue.clone() });
+    }
+    files.make_dirs().map_err(|error| OpenError::Directory { dir: options.dir.clone(), error })?;
+    if !is_disk {
+        return Ok(());
+    }
+    fitness::check(files, options.instance).map_err(|unfit| OpenError::Unfit {
+        dir: options.dir.clone(),
+        what: unfit.what,
+        error: unfit.error,
+    })
+}
+
+/// Refuses a directory that is not this queue's, before anything is touched. True if the queue was ever claimed.
+fn inspect_lease(files: &QueueFiles, options: &QueueOptions, lock: &Lock) -> Result<bool, OpenError> {
     let foreign = |what: String| OpenError::Foreign { dir: options.dir.clone(), what };
     let unreadable = |error: io::Error| {
         if error.kind() == io::ErrorKind::InvalidData {
@@ -66,7 +88,9 @@ pub(crate) fn start(shared: Arc<Shared>, lock: Lock, inbox: Receiver<Command>) -
     let threads = shared.threads.clone();
     threads.spawn("owner", move || {
         let machine = Instance::new(shared.options.owner.clone(), shared.options.role, shared.options.order);
-        Owner { shared, lock, inbox, machine, renewer: None, replay: None }.run();
+        // Without a proof to wait for it was looked at already.
+        let looked_at = shared.options.proof.is_none();
+        Owner { shared, lock, inbox, machine, renewer: None, replay: None, looked_at }.run();
     })
 }
 
@@ -77,6 +101,8 @@ struct Owner {
     machine: Instance,
     renewer: Option<Renewer>,
     replay: Option<Replay>,
+    /// The directory is this queue's, and can carry it.
+    looked_at: bool,
 }
 
 impl Owner {
@@ -105,7 +131,7 @@ impl Owner {
     }
 
     /// The next command as an event. Without a limit it waits for ever.
-    fn wait(&self, limit: Option<Duration>) -> Event {
+    fn wait(&mut self, limit: Option<Duration>) -> Event {
         match self.shared.threads.receive(&self.inbox, limit) {
             Ok(Command::Drained) if self.machine.state() == State::Draining => self.write_clean(),
             Ok(Command::Drained) => {
@@ -157,7 +183,19 @@ impl Owner {
         Event::StorageFailed
     }
 
-    fn read_top_lease(&self) -> Event {
+    fn read_top_lease(&mut self) -> Event {
+        if let Some(proof) = &self.shared.options.proof {
+            // Not mounted here, or nobody says so: what lies in the directory is not the queue.
+            if proof.begin() != Standing::Ours {
+                return Event::Unreadable;
+            }
+            if !self.looked_at
+                && let Err(error) = look(&self.shared.files, &self.shared.options, &self.lock, true)
+            {
+                return self.storage_failed(&error);
+            }
+            self.looked_at = true;
+        }
         match read_top(&self.shared.files) {
             Ok(lease) => {
                 let lock_is_mine = self.lock_try();
@@ -295,6 +333,7 @@ impl Owner {
             owner: options.owner.clone(),
             instance: options.instance,
             epoch: self.machine.epoch(),
+            proof: options.proof.clone(),
         };
         let mut appender = Appender::begin(
             shared.files.as_ref().clone(),

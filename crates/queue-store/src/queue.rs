@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cluster::instance::State;
-use mail_model::{AttemptNumber, Epoch, MessageId, Moment, QueueId, RecipientIndex, Role, WallTime};
+use mail_model::{AttemptNumber, Epoch, MessageId, Moment, QueueId, RecipientIndex, WallTime};
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
 use queue_format::books::Books;
@@ -22,7 +22,6 @@ use crate::appender::{AppendError, Draft};
 use crate::content::ContentReader;
 use crate::figures::Figures;
 use crate::files::QueueFiles;
-use crate::fitness;
 use crate::journal::Commit;
 use crate::lock::Lock;
 use crate::owner;
@@ -132,22 +131,14 @@ impl Queue {
         let files = Arc::new(QueueFiles::new(storage, &options.dir));
         let directory = |error| OpenError::Directory { dir: options.dir.clone(), error };
         let lock = Lock::new(Arc::clone(&files.storage), &options.dir);
-        let claimed = owner::inspect_lease(&files, &options, &lock)?;
-        // Unless it was told that the queue has no owner yet, it expects one that others wrote.
-        let told_of_none = options.order.is_some_and(|order| order.expected == Epoch(0));
-        if options.role == Role::Secondary && !claimed && !told_of_none {
-            return Err(OpenError::Absent { dir: options.dir, queue: options.queue });
-        }
-        files.make_dirs().map_err(directory)?;
-        if troubles.is_some() {
-            fitness::check(&files, options.instance).map_err(|unfit| OpenError::Unfit {
-                dir: options.dir.clone(),
-                what: unfit.what,
-                error: unfit.error,
-            })?;
-        }
         let (commands, inbox) = crossbeam::channel::bounded(8);
-        let free = files.storage.free_space(&options.dir).map_err(directory)?;
+        // Where a proof is needed, nothing may be touched before it is there.
+        let free = if options.proof.is_some() {
+            0
+        } else {
+            owner::look(&files, &options, &lock, troubles.is_some())?;
+            files.storage.free_space(&options.dir).map_err(directory)?
+        };
         let shared = Arc::new(Shared {
             files,
             troubles,

@@ -14,6 +14,7 @@ use queue_format::lease::{RENEW_OFFSET, Renewal};
 
 use crate::appender::{AppendError, read_fence};
 
+use crate::proof::Standing;
 use crate::shared::{Command, Shared};
 use crate::storage::StoredFile;
 use crate::threads::Threads;
@@ -135,8 +136,12 @@ impl Worker {
     fn renew(&mut self) {
         let clock = Arc::clone(&self.shared.options.clock);
         let started = clock.now();
-        match self.write_and_check() {
-            Ok(()) => self.shared.renewed.store(started.0, Ordering::Release),
+        let result = self.write_and_check();
+        self.slowest.add(clock.now().since(started));
+        match result {
+            // A renewal that nobody outside confirms does not count: after L nothing is begun any more.
+            Ok(()) if self.is_proved() => self.shared.renewed.store(started.0, Ordering::Release),
+            Ok(()) => {}
             Err(AppendError::Fenced) => {
                 self.shared.commands.try_send(Command::Fenced).ok();
             }
@@ -144,7 +149,6 @@ impl Worker {
                 self.shared.commands.try_send(Command::StorageFailed(error.to_string())).ok();
             }
         }
-        self.slowest.add(clock.now().since(started));
         if let Ok(free) = self.shared.files.storage.free_space(&self.shared.options.dir) {
             self.shared.free_space.store(free, Ordering::Relaxed);
         }
@@ -166,5 +170,17 @@ impl Worker {
         self.file.write_at(RENEW_OFFSET, &renewal.encode()[..]).map_err(crate::appender::sick)?;
         self.file.sync_data().map_err(crate::appender::sick)?;
         read_fence(self.fence.as_ref())
+    }
+
+    /// An owner that does nothing must notice, too, that it lost what is outside of the storage.
+    fn is_proved(&self) -> bool {
+        match self.shared.options.proof.as_ref().map(|proof| proof.stands()) {
+            None | Some(Standing::Ours) => true,
+            Some(Standing::Others) => {
+                self.shared.commands.try_send(Command::Fenced).ok();
+                false
+            }
+            Some(Standing::Unknown(_)) => false,
+        }
     }
 }

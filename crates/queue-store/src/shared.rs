@@ -16,6 +16,7 @@ use crate::appender::AppendError;
 use crate::files::QueueFiles;
 use crate::journal::{Journal, Pulse};
 use crate::metrics::{Course, Walk};
+use crate::proof::Proof;
 use crate::threads::Threads;
 use crate::trouble::Troubles;
 
@@ -46,6 +47,9 @@ pub struct QueueOptions {
     pub free_space_reserve: u64,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// For a device that one node mounts at a time: who says that this owner owns. The directory is looked at, and made, only
+    /// once it does.
+    pub proof: Option<Arc<dyn Proof>>,
 }
 
 /// Why a queue is not opened. Nothing was touched.

@@ -19,7 +19,7 @@ use queue_format::record::{
     Verb, Verdict, encode_envelope,
 };
 use queue_store::inspect::{self, Depth};
-use queue_store::{AppendError, OpenError, Queue, QueueOptions, Refusal};
+use queue_store::{AppendError, OpenError, Proof, Queue, QueueOptions, Refusal, Standing};
 
 #[derive(Debug)]
 struct TestClock;
@@ -50,6 +50,7 @@ fn options(spool: &Path, owner: &str) -> QueueOptions {
         segment_size: 256 << 10,
         free_space_reserve: 0,
         clock: Arc::new(TestClock),
+        proof: None,
     }
 }
 
@@ -420,4 +421,88 @@ async fn silence_becomes(queue: &Queue, wanted: impl Fn(queue_store::Silence) ->
         assert!(TestClock.now() < deadline, "{:?}", queue.silence());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// What the register outside says, as the test wants it.
+#[derive(Debug)]
+struct Register {
+    says: parking_lot::Mutex<Standing>,
+    asked: AtomicU64,
+}
+
+impl Register {
+    fn saying(says: Standing) -> Arc<Self> {
+        Arc::new(Self { says: parking_lot::Mutex::new(says), asked: AtomicU64::new(0) })
+    }
+
+    fn says(&self, standing: Standing) {
+        *self.says.lock() = standing;
+    }
+
+    /// Waits until it was asked so often again.
+    async fn asked_again(&self, times: u64) {
+        let from = self.asked.load(Ordering::Relaxed);
+        for _ in 0..2_000 {
+            if self.asked.load(Ordering::Relaxed) >= from + times {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("nobody asks");
+    }
+}
+
+impl Proof for Register {
+    fn begin(&self) -> Standing {
+        self.stands()
+    }
+
+    fn stands(&self) -> Standing {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(5));
+        self.says.lock().clone()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_touched_before_the_register_says_that_the_device_is_ours() {
+    let spool = tempfile::tempdir().unwrap();
+    let register = Register::saying(Standing::Others);
+    let proof: Arc<dyn Proof> = register.clone();
+    let queue = Queue::open(QueueOptions { proof: Some(proof), ..options(spool.path(), "a") }).unwrap();
+    register.asked_again(2).await;
+    register.says(Standing::Unknown("away".into()));
+    register.asked_again(2).await;
+    assert_eq!(*queue.state().borrow(), State::Init);
+    assert!(!spool.path().join("a").exists());
+    register.says(Standing::Ours);
+    reached(&queue, State::Active).await;
+    accept(&queue, 1, b"ours").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_an_answer_of_the_register_nobody_is_told_and_an_answer_that_it_is_anothers_is_the_end() {
+    let spool = tempfile::tempdir().unwrap();
+    let register = Register::saying(Standing::Ours);
+    let proof: Arc<dyn Proof> = register.clone();
+    let queue = opened(QueueOptions { proof: Some(proof), ..options(spool.path(), "a") }).await;
+    register.says(Standing::Unknown("away".into()));
+    let sent = |body: &'static [u8]| {
+        let (queue, key) = (queue.clone(), queue.next_key());
+        let record = message(key, 1, body.len(), Content::Inline);
+        tokio::spawn(async move { queue.accept(record, Bytes::from_static(body)).await })
+    };
+    let waits = sent(b"waits");
+    // Of the renewals and of the commit, more than one of each.
+    register.asked_again(20).await;
+    assert!(!waits.is_finished());
+    register.says(Standing::Ours);
+    waits.await.unwrap().unwrap();
+    register.says(Standing::Unknown("away".into()));
+    let refused = sent(b"refused");
+    register.asked_again(20).await;
+    assert!(!refused.is_finished());
+    register.says(Standing::Others);
+    assert!(refused.await.unwrap().is_err());
+    reached(&queue, State::Fenced).await;
 }

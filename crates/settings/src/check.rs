@@ -12,6 +12,7 @@ mod dns;
 mod filters;
 mod name;
 mod networks;
+mod promoted;
 mod route_auth;
 
 use std::collections::BTreeMap;
@@ -50,6 +51,10 @@ pub(crate) fn settings<'a>(
     let cluster = cluster::cluster(read, &top.key("cluster"), &top.key("node"));
     let node = node(read, &top.key("node"), cluster.as_ref().map(|c| c.id.as_str()), environment);
     let queue = queue(read, &top.key("queue"));
+    let fence = promoted::fence(read, &top.key("fence"));
+    if let (Storage::Promoted, Some(cluster)) = (queue.storage, &cluster) {
+        promoted::whole(read, &top.key("queue"), cluster);
+    }
     let listeners = listeners(read, &top.key("listeners"));
     let auth = auth::auth(read, &top.key("auth"));
     let health = served(read, &top.key("health"));
@@ -100,6 +105,7 @@ pub(crate) fn settings<'a>(
         bounces: bounces?,
         alerts,
         log,
+        fence,
         launcher,
         drill_key: None,
         hash,
@@ -128,18 +134,15 @@ fn node<'a>(
 }
 
 fn queue<'a>(read: &mut Reader<'a>, at: &At<'a>) -> QueueSettings {
-    let storage = at.key("storage");
-    read.parsed(&storage, |text| match text {
-        "shared" => Ok(()),
-        "promoted" => {
-            Err("'promoted' is not built yet; write 'shared' and give every node the same file system"
-                .to_owned())
-        }
-        other => Err(format!("'{other}' is no kind of storage; write 'shared'")),
+    let storage = read.parsed(&at.key("storage"), |text| match text {
+        "shared" => Ok(Storage::Shared),
+        "promoted" => Ok(Storage::Promoted),
+        other => Err(format!("'{other}' is no kind of storage; write 'shared' or 'promoted'")),
     });
     QueueSettings {
         dir: read.path(&at.key("dir")).unwrap_or_else(|| QUEUE_DIR.into()),
-        storage: Storage::Shared,
+        storage: storage.unwrap_or(Storage::Shared),
+        promoted: promoted::promoted(read, &at.key("promoted")),
         segment_size: read
             .size(&at.key("segment_size"), 1 << 20..=1 << 30, "1MiB", "1GiB")
             .unwrap_or(64 << 20),

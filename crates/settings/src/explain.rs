@@ -91,7 +91,9 @@ fn scope(path: &str) -> Scope {
 /// What a running program has opened stays open: see the switch's reload.
 fn change(path: &str) -> Change {
     match top(path) {
-        "cluster" | "node" | "queue" | "listeners" | "health" | "agent" | "launcher" => Change::Restart,
+        "cluster" | "node" | "queue" | "fence" | "listeners" | "health" | "agent" | "launcher" => {
+            Change::Restart
+        }
         _ => Change::Reload,
     }
 }

@@ -30,9 +30,9 @@ pub use filter::{FilterAddress, FilterClients, FilterKind, FilterSettings, OnErr
 pub use model::{
     AlertMailSettings, AlertSettings, AuthSettings, Authentication, BounceSettings, CacheSettings,
     ClientCertificates, ClusterSettings, DeliverySettings, DkimKey, DnsSettings, DoubleBounce, EightBit,
-    Launcher, LimitSettings, ListenerKind, ListenerSettings, LogFormat, LogLevel, LogSettings, NodeSettings,
-    OwnerSettings, PeerSettings, QueueSettings, Settings, Storage, TableFiles, TlsFiles, TlsMode,
-    WebhookSettings,
+    FenceSettings, Launcher, LimitSettings, ListenerKind, ListenerSettings, LogFormat, LogLevel, LogSettings,
+    NodeSettings, OwnerSettings, PeerSettings, PromotedSettings, QueueSettings, Settings, Storage,
+    TableFiles, TlsFiles, TlsMode, WebhookSettings,
 };
 pub use source::{Environment, Source};
 

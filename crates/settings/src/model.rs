@@ -1,6 +1,7 @@
 //! What the programs get: everything checked, paths made absolute against the file they stand in, defaults filled in.
 
 mod delivery;
+mod promoted;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use smtp::session::SessionConfig;
 pub use self::delivery::{
     BounceSettings, CacheSettings, DeliverySettings, DoubleBounce, EightBit, OwnerSettings,
 };
+pub use self::promoted::{FenceSettings, PromotedSettings};
 use crate::checks::CheckSettings;
 use crate::filter::FilterSettings;
 
@@ -72,6 +74,8 @@ pub struct Settings {
     pub alerts: AlertSettings,
     /// What the log says, and how.
     pub log: LogSettings,
+    /// What proves that a node is off.
+    pub fence: Option<FenceSettings>,
     /// How a secondary is started.
     pub launcher: Launcher,
     /// Seals the addresses of probe mail in drills. Not written in the configuration: made from the cluster's key.
@@ -87,7 +91,12 @@ impl Settings {
     pub fn shared_hash(&self) -> String {
         let names: Vec<&NodeId> = self.cluster.nodes.iter().map(|node| &node.id).collect();
         let cluster = (&self.cluster.id, names, &self.cluster.timers, &self.cluster.takeover_order);
-        let text = format!("{:?}", (cluster, &self.relay, &self.routes, &self.retry));
+        let mut text = format!("{:?}", (cluster, &self.relay, &self.routes, &self.retry));
+        if self.cluster.witness.is_some() || !self.cluster.etcd.is_empty() {
+            let witness = self.cluster.witness.as_ref().map(|node| &node.id);
+            let arbiter = format!("{:?}", (witness, &self.cluster.etcd));
+            text.push_str(&arbiter);
+        }
         blake3::hash(text.as_bytes()).to_hex().chars().take(16).collect()
     }
 }
@@ -97,8 +106,12 @@ impl Settings {
 pub struct ClusterSettings {
     /// The cluster's name: stands in every lease and segment.
     pub id: String,
-    /// Every node, this one included. Stand-alone: this one alone, with no addresses.
+    /// Every node with a queue, this one included unless it is the witness. Stand-alone: this one alone, with no addresses.
     pub nodes: Vec<PeerSettings>,
+    /// The node that has no queue and keeps the registers of promoted storage.
+    pub witness: Option<PeerSettings>,
+    /// The members of an etcd that keeps these registers instead.
+    pub etcd: Vec<String>,
     /// The heartbeat key. None only for a stand-alone node.
     pub key_file: Option<PathBuf>,
     /// The protocol's timers.
@@ -136,6 +149,8 @@ pub struct QueueSettings {
     pub dir: PathBuf,
     /// What lies under it.
     pub storage: Storage,
+    /// How a device that one node at a time has mounted is asked and moved.
+    pub promoted: Option<PromotedSettings>,
     /// Bytes of a segment.
     pub segment_size: u64,
     /// New mail is refused with 452 when less than this is free.

@@ -221,7 +221,6 @@ window: 3s
             /etc/m.yaml:12:16: cluster.takeover.order[1]: 'a' stands in the order twice; remove one
             /etc/m.yaml:12:19: cluster.takeover.order[2]: 'x' is none of cluster.nodes; remove it, or list the node there
             /etc/m.yaml:14:7: node.id: 'b' is none of cluster.nodes (a, a, c); write one of them, or add it there
-            /etc/m.yaml:15:19: queue.storage: 'promoted' is not built yet; write 'shared' and give every node the same file system
             /etc/m.yaml:15:43: queue.segment_size: '10 MB/s' is not a size; write a whole number and its unit: 64KiB, 10MiB, 1GiB, or kB, MB, GB
             /etc/m.yaml:15:57: queue.dir: the path is empty; write one, or remove the key
             /etc/m.yaml:17:5: listeners[0].address: missing; write where to listen: 0.0.0.0:25
@@ -430,5 +429,53 @@ fn a_listener_for_submission_needs_a_certificate() {
         &expect![[r"
             /etc/m.yaml:3:46: listeners[0].kind: 'submit' is no kind of listener; write relay or submission
             /etc/m.yaml:5:22: auth.mechanisms[0]: 'cram-md5' is not known; write one of scram-sha-256, plain, login"]],
+    );
+}
+
+#[test]
+fn a_witness_has_no_queue_and_may_be_this_node() {
+    let witness = "    - { id: w, heartbeat: [127.0.0.1:7103], control: 127.0.0.1:7203, witness: true }\n  key_file: cluster.key";
+    let text = full_but("  key_file: cluster.key", witness);
+    let settings = parsed(&text).unwrap();
+    assert_eq!(settings.cluster.nodes.len(), 2);
+    assert_eq!(settings.cluster.takeover_order.len(), 2);
+    assert_eq!(settings.cluster.witness.as_ref().unwrap().id.as_str(), "w");
+    assert_ne!(settings.shared_hash(), parsed(FULL).unwrap().shared_hash());
+    let settings = parsed(&text.replace("  id: a\n", "  id: w\n")).unwrap();
+    assert_eq!(settings.node.id.as_str(), "w");
+}
+
+#[test]
+fn hooks_arbiters_and_fences_that_could_not_work_are_refused() {
+    let more = "    - { id: w, heartbeat: [127.0.0.1:7103], witness: true }
+    - { id: v, heartbeat: [127.0.0.1:7104], control: 127.0.0.1:7204, witness: true }
+  arbiter: { etcd: [\"etcd:2379\", \"http://10.0.0.1:2379\"] }
+  key_file: cluster.key";
+    let text = full_but("  key_file: cluster.key", more)
+        .replace("storage: shared", "promoted: { command: [], timeout: 1ms }");
+    faults(
+        &text,
+        &expect![[r#"
+            /etc/m.yaml:7:7: cluster.nodes[2].control: a witness is asked there; write 'control: ADDRESS:PORT'
+            /etc/m.yaml:8:79: cluster.nodes[3].witness: node 'w' is the witness already; one is enough, remove this one
+            /etc/m.yaml:9:20: cluster.arbiter.etcd: node 'w' is the witness, and there is one arbiter; remove one of the two
+            /etc/m.yaml:9:21: cluster.arbiter.etcd[0]: 'etcd:2379' is not the URL of an etcd member; write http://10.0.0.1:2379
+            /etc/m.yaml:17:24: queue.promoted.command: this is empty; write the hook of your storage and its arguments
+            /etc/m.yaml:17:37: queue.promoted.timeout: too small; write 100ms or more"#]],
+    );
+    let hooked = full_but("launcher: exec", "fence: { command: [/bin/off, x], timeout: 40s }");
+    let fence = parsed(&hooked).unwrap().fence.unwrap();
+    assert_eq!((fence.command.len(), fence.timeout), (2, Duration::from_secs(40)));
+}
+
+#[test]
+fn promoted_storage_is_refused_for_now_and_says_what_it_will_need() {
+    let bare = full_but("storage: shared", "storage: promoted");
+    faults(
+        &bare,
+        &expect![[r#"
+            /etc/m.yaml:14:12: queue.storage: 'promoted' is not ready for use yet; write 'shared' and give every node the same file system
+            /etc/m.yaml:14:12: queue.storage: needs the hook of your storage; write 'promoted: { command: [PROGRAM, …] }' beside it
+            /etc/m.yaml:14:12: queue.storage: two copies that are cut from each other need an arbiter outside of both; add a third node with 'witness: true', or cluster.arbiter.etcd"#]],
     );
 }

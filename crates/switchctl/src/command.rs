@@ -17,6 +17,8 @@ use settings::Settings;
 use crate::exit::Exit;
 use crate::output::{Format, Listing};
 
+/// An arbiter may be asked several times for one answer.
+const ARBITER_WITHIN: Duration = Duration::from_secs(20);
 /// How long a program may take to answer.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -186,7 +188,8 @@ impl Context {
 
     /// Another node, as it is reached from here.
     fn far(&self, node: &NodeId) -> Result<Node, Failure> {
-        let peer = self.settings.cluster.nodes.iter().find(|peer| peer.id == *node);
+        let cluster = &self.settings.cluster;
+        let peer = cluster.nodes.iter().chain(&cluster.witness).find(|peer| peer.id == *node);
         let address = peer.and_then(|peer| peer.control).ok_or_else(|| {
             let text = "has no control address; write cluster.nodes[].control, or run this command there";
             Failure::new(Exit::Usage, format_args!("node {node} {text}"))
@@ -201,7 +204,7 @@ impl Context {
             Failure::new(Exit::Usage, "nodes prove themselves by the cluster's key; write cluster.key_file")
         })?;
         let key = read_key(path).map_err(usage)?;
-        let nodes = cluster.nodes.iter().map(|peer| &peer.id);
+        let nodes = cluster.nodes.iter().chain(&cluster.witness).map(|peer| &peer.id);
         Members::new(&key, &cluster.id, &self.settings.node.id, nodes).map_err(usage)
     }
 
@@ -220,6 +223,15 @@ impl Context {
         within: Duration,
     ) -> Result<control::heartbeatd::Answer, Failure> {
         self.ask(self.asked(), &Program::Heartbeatd, request, within)
+    }
+
+    /// Asks this node's heartbeatd about the devices of promoted storage.
+    pub(crate) fn ask_of_devices(
+        &self,
+        request: control::device::Request,
+    ) -> Result<control::device::Answer, Failure> {
+        let socket = control::paths::devices(&self.settings.node.state_dir);
+        Ok(runtime()?.block_on(control::ask(&socket, request, ARBITER_WITHIN))?)
     }
 
     /// Asks the switch of `queue` on the node that is asked.

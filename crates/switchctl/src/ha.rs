@@ -46,6 +46,18 @@ pub(crate) fn alert_test(context: &Context) -> Outcome {
     Ok(Exit::Ok)
 }
 
+/// Asks this node's heartbeatd whether the copy here may go on alone.
+pub(crate) fn copy_alone(context: &Context, queue: &QueueId) -> Outcome {
+    use control::device::{Answer, Request};
+    match context.ask_of_devices(Request::CopyAlone { queue: queue.clone() })? {
+        Answer::Granted => {
+            say(format_args!("granted: this node's copy of queue {queue} is the only current one now"))?;
+            Ok(Exit::Ok)
+        }
+        Answer::Held { .. } => Err(misfit()),
+    }
+}
+
 /// The decisions about one queue.
 pub(crate) fn why(context: &Context, node: &NodeId) -> Outcome {
     context.known(node)?;

@@ -127,6 +127,7 @@ async fn fill(spool: &Path) -> [MessageKey; 3] {
         segment_size: 1 << 20,
         free_space_reserve: 0,
         clock: Arc::new(SystemClock),
+        proof: None,
     })
     .unwrap();
     let mut state = queue.state();

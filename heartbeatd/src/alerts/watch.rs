@@ -97,6 +97,12 @@ pub(crate) fn conditions(status: &HeartbeatdStatus, own: &OwnSwitch) -> Vec<Cond
             let text = format!("the storage of queue {name} failed; look at the mount on its owner");
             add(format!("storage:{name}"), "critical", text, true);
         }
+        if queue.device.contains("split brain") {
+            let text = format!("the copies of queue {name} have parted; see the runbook: {}", queue.device);
+            add(format!("split:{name}"), "critical", text, true);
+        } else if queue.device.contains("arbiter") {
+            add(format!("arbiter:{name}"), "critical", format!("queue {name}: {}", queue.device), false);
+        }
         if matches!(queue.state.as_str(), "INELIGIBLE" | "BLOCKED") {
             let text =
                 format!("queue {name} needs another owner, and this node may not take it: {}", queue.detail);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::fs::{self, File, OpenOptions};
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -28,6 +28,8 @@ pub(crate) struct Site {
     pub(crate) window: &'static str,
     /// More lines of every configuration.
     pub(crate) more: String,
+    /// Where node `w`, if there is one, is asked as the witness.
+    pub(crate) witness: Option<SocketAddr>,
 }
 
 /// Notes its command line, and says so when it is asked to end.
@@ -43,7 +45,7 @@ impl Site {
         let sockets: Vec<UdpSocket> = names.iter().map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
         let port = |socket: &UdpSocket| socket.local_addr().unwrap().port();
         let nodes = names.iter().zip(&sockets).map(|(name, s)| ((*name).to_owned(), port(s))).collect();
-        let site = Self { dir, nodes, window, more: String::new() };
+        let site = Self { dir, nodes, window, more: String::new(), witness: None };
         fs::write(site.path("cluster.key"), format!("{}\n", "07".repeat(32))).unwrap();
         fs::set_permissions(site.path("cluster.key"), fs::Permissions::from_mode(0o600)).unwrap();
         for name in names {
@@ -77,7 +79,10 @@ impl Site {
         if self.nodes.len() > 1 {
             text.push_str("  nodes:\n");
             for (node, port) in &self.nodes {
-                writeln!(text, "    - {{ id: {node}, heartbeat: [\"127.0.0.1:{port}\"] }}").unwrap();
+                let witness = self.witness.filter(|_| node == "w");
+                let more =
+                    witness.map_or_else(String::new, |at| format!(", control: \"{at}\", witness: true"));
+                writeln!(text, "    - {{ id: {node}, heartbeat: [\"127.0.0.1:{port}\"]{more} }}").unwrap();
             }
             writeln!(text, "  key_file: cluster.key\n  takeover: {{ window: {} }}", self.window).unwrap();
         }

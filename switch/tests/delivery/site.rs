@@ -61,6 +61,7 @@ pub(crate) async fn open(spool: &Path, owner: &str, order: Option<Order>) -> Que
         segment_size: 1 << 20,
         free_space_reserve: 0,
         clock: Arc::new(SystemClock),
+        proof: None,
     })
     .unwrap();
     let mut state = queue.state();

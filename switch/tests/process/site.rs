@@ -219,6 +219,7 @@ impl Site {
             segment_size: 16 << 20,
             free_space_reserve: 0,
             clock: clock(),
+            proof: None,
         })
         .unwrap()
     }

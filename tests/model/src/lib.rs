@@ -15,6 +15,8 @@ mod frame;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod promoted;
+#[cfg(test)]
 mod weakness;
 #[cfg(test)]
 mod world;

@@ -184,6 +184,7 @@ impl Heart {
                 paths: u32::try_from(PATHS).unwrap(),
                 restarting: beat.is_some_and(|b| b.restarting),
                 waiting: beat.is_some_and(|b| b.waiting),
+                hears: std::collections::BTreeSet::new(),
                 dead: dead.unwrap_or_default(),
             };
             (self.site.nodes[*index].id.clone(), view)
@@ -195,6 +196,7 @@ impl Heart {
             draining: false,
             room: !own.seen || own.room,
             peers: peers.collect(),
+            devices: BTreeMap::new(),
         }
     }
 

@@ -81,6 +81,7 @@ fn live(site: &Site, node: usize, process: ProcessId, queue: &QueueId, role: Rol
         segment_size: SEGMENT_SIZE,
         free_space_reserve: 4 * SEGMENT_SIZE,
         clock: Arc::new(node.clock.clone()),
+        proof: None,
     };
     let threads = Threads { scheduler: scheduler.clone(), process };
     match Queue::open_simulated(Arc::new(mount), Arc::new(threads), options) {

@@ -23,6 +23,7 @@ fn beat() -> Heartbeat {
             role: Role::Primary,
             state: Some(LeaseState::Active),
             io_p999_us: 900,
+            queued: 5,
         }],
         heard: vec![Heard { node: node("b"), paths: 3 }],
         instance_dead: vec![InstanceDead { queue: "a".parse().unwrap(), epoch: Epoch(6) }],

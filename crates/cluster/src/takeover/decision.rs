@@ -35,6 +35,8 @@ pub enum Verdict {
     InstanceDead,
     /// A secondary that ran before is watched on.
     Adopted,
+    /// A device was promoted or released.
+    Device,
     /// Nothing to decide, but somebody should know.
     Alarm,
     /// A pause began.
@@ -79,8 +81,14 @@ pub enum Rule {
     NoRoom,
     /// The lease cannot be read from here: this node is the sick one.
     Unreadable,
-    /// Storage of one mount at a time: needs a confirmation.
-    NeedsConfirm,
+    /// Promoted storage: the old owner's side is primary still, and must be put off.
+    NeedsFence,
+    /// Promoted storage: the own copy is not current.
+    CopyBehind,
+    /// Promoted storage: nobody says whether the own copy is current.
+    CopyUnknown,
+    /// Promoted storage: the device, its register or its hook says so.
+    Device,
     /// Secondaries were started too often.
     LaunchFails,
     /// The network is down on all paths, the lease is fresh: storage proves life.

@@ -19,7 +19,7 @@ pub struct Watch {
     pub timers: Timers,
     /// Who takes first.
     pub order: Vec<NodeId>,
-    /// The storage is mounted by one node at a time: an operator must confirm.
+    /// The storage is mounted by one node at a time: its lease is known from heartbeats, and the own copy must be current.
     pub promoted: bool,
 }
 
@@ -76,6 +76,9 @@ pub enum Refused {
     /// One is under way.
     #[error("a takeover or a hand-back of this queue is under way; ask again later")]
     UnderWay,
+    /// On promoted storage.
+    #[error("this node's copy is not known to be current; look at: switchctl ha status")]
+    CopyBehind,
     /// Nothing to give.
     #[error("no secondary of this node owns the queue")]
     NotHeld,

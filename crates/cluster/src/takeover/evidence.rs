@@ -34,6 +34,10 @@ pub(super) struct Witness<'a> {
     pub(super) observation: &'a Observation,
     /// The own secondary of the top epoch has ended.
     pub(super) ended: bool,
+    /// The lease is known from heartbeats only.
+    pub(super) promoted: bool,
+    /// The home node could take its queue back, as far as its copy is concerned.
+    pub(super) home_fit: bool,
 }
 
 impl Witness<'_> {
@@ -43,7 +47,7 @@ impl Witness<'_> {
         let freshness = self.observation.freshness(now);
         let stale = matches!(freshness, Freshness::Stale { .. });
         if lease.state == Some(LeaseState::Released) {
-            return if home.waiting && home.heard() {
+            return if home.waiting && home.heard() && self.home_fit {
                 HOME_WAITS
             } else if lease.queued == 0 {
                 Evidence::Wait(Rule::ReleasedEmpty, "released and empty: there is nothing to take")
@@ -68,8 +72,11 @@ impl Witness<'_> {
         }
         match freshness {
             Freshness::Stale { span, .. } => {
-                if home.waiting && home.heard() && lease.owner != *self.queue.home() {
+                if home.waiting && home.heard() && self.home_fit && lease.owner != *self.queue.home() {
                     HOME_WAITS
+                } else if self.lives_elsewhere(lease, view) {
+                    let text = "not heard here, but its device is connected, or another node hears it: its node lives";
+                    Evidence::Wait(Rule::NetworkDown, text)
                 } else if owner.is_some_and(|o| o.heard() && o.restarting)
                     && span < Duration::from_millis(u64::from(lease.window_ms)) + RESTART_PATIENCE
                 {
@@ -86,5 +93,14 @@ impl Witness<'_> {
             }
             Freshness::Unknown | Freshness::Fresh | Freshness::Watching { .. } => Evidence::Peace,
         }
+    }
+
+    /// Where the lease comes by heartbeats, their silence may be a cut way, or a heartbeatd that was stopped.
+    fn lives_elsewhere(&self, lease: &LeaseView, view: &View) -> bool {
+        let third = |(node, peer): (&NodeId, &PeerView)| {
+            *node != lease.owner && peer.heard() && peer.hears.contains(&lease.owner)
+        };
+        let lives = view.device(self.queue).connected || view.peers.iter().any(third);
+        self.promoted && lease.owner != *self.me && !view.peer(&lease.owner).heard() && lives
     }
 }

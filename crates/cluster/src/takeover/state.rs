@@ -19,6 +19,10 @@ pub enum Ineligible {
     NoRoom,
     /// It started secondaries again and again, and they ended.
     LaunchFails,
+    /// Promoted storage: its copy is not current.
+    CopyBehind,
+    /// Promoted storage: nobody says whether its copy is current.
+    CopyUnknown,
 }
 
 impl Ineligible {
@@ -32,6 +36,8 @@ impl Ineligible {
             Self::ProbeSlow => "probe slow",
             Self::NoRoom => "no room",
             Self::LaunchFails => "launches fail",
+            Self::CopyBehind => "copy not current",
+            Self::CopyUnknown => "copy unknown: no arbiter, or no word of the device",
         }
     }
 }
@@ -39,8 +45,8 @@ impl Ineligible {
 /// What must be given before a takeover may go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Blocked {
-    /// An operator must say that the owner is dead: the storage is mounted by one node at a time.
-    NeedsConfirm,
+    /// The old owner's side of a device is primary still: that node must be put off.
+    NeedsFence,
 }
 
 /// Where the machine stands.
@@ -94,9 +100,7 @@ impl State {
     pub fn detail(self) -> &'static str {
         match self {
             Self::Ineligible(why) => why.as_str(),
-            Self::Blocked(Blocked::NeedsConfirm) => {
-                "needs confirmation: switchctl ha takeover, once the owner is surely dead"
-            }
+            Self::Blocked(Blocked::NeedsFence) => "needs fence: put the old owner's node off",
             Self::Healthy
             | Self::Watching
             | Self::Candidate

@@ -416,15 +416,67 @@ fn a_running_secondary_is_adopted_after_a_restart() {
 }
 
 #[test]
-fn storage_of_one_mount_at_a_time_waits_for_an_operator() {
+fn promoted_storage_is_taken_only_with_a_copy_that_is_known_to_be_current() {
     let mut story = Story::of("b");
     story.machine.watch.promoted = true;
     story.unchanged(&lease("a", 7, 3), 5000);
-    assert_eq!(story.machine.state(), State::Blocked(Blocked::NeedsConfirm));
+    assert_eq!(story.machine.state(), State::Ineligible(Ineligible::CopyUnknown));
+    let queue = story.machine.watch.queue.clone();
+    let device = |copy| DeviceView { copy, ..DeviceView::default() };
+    story.view.devices.insert(queue.clone(), device(OwnCopy::Behind));
+    story.unchanged(&lease("a", 7, 3), 1000);
+    assert_eq!(story.machine.state(), State::Ineligible(Ineligible::CopyBehind));
     let mut out = Vec::new();
+    let refused = story.machine.order_takeover(story.now, "a is dead", &story.view, &mut out);
+    assert_eq!(refused, Err(Refused::CopyBehind));
+    story.view.devices.insert(queue.clone(), device(OwnCopy::Current));
     story.machine.order_takeover(story.now, "a is dead", &story.view, &mut out).unwrap();
     story.note(out);
     assert_eq!(story.did.last().unwrap(), "launch 7 forced");
+    // The mounted device says more than the last heartbeat did: that is no lost race.
+    story.unchanged(&lease("a", 8, 1), 500);
+    assert_eq!(story.machine.state(), State::Taking);
+    story.view.devices.insert(queue, DeviceView { blocked: true, ..device(OwnCopy::Current) });
+    story.unchanged(&lease("a", 8, 1), 500);
+    assert_eq!(story.machine.state(), State::Blocked(Blocked::NeedsFence));
+    story.alive("b", 9, 500);
+    assert_eq!(story.machine.state(), State::Holding);
+    // It goes home only once the copy there is current again.
+    story.view.peers.insert(node("a"), waiting());
+    story.alive("b", 9, 1000);
+    assert_eq!(story.machine.state(), State::Holding);
+    let queue = story.machine.watch.queue.clone();
+    story.view.devices.insert(queue, DeviceView { home_current: true, ..device(OwnCopy::Current) });
+    story.alive("b", 9, 1000);
+    assert_eq!(story.machine.state(), State::HandbackWait);
+}
+
+#[test]
+fn an_owner_on_promoted_storage_whose_node_lives_is_not_taken_over_for_its_silence() {
+    let mut story = Story::of("b");
+    story.machine.watch.promoted = true;
+    let queue = story.machine.watch.queue.clone();
+    story.view.devices.insert(queue, DeviceView { copy: OwnCopy::Current, ..DeviceView::default() });
+    story.view.peers.insert(node("a"), peer(0));
+    let hears = std::collections::BTreeSet::from([node("a")]);
+    story.view.peers.insert(node("w"), PeerView { hears, ..peer(2) });
+    story.unchanged(&lease("a", 7, 3), 6000);
+    assert_eq!(story.machine.state(), State::Watching);
+    story.view.peers.insert(node("w"), peer(2));
+    let queue = story.machine.watch.queue.clone();
+    let device = |connected| DeviceView { copy: OwnCopy::Current, connected, ..DeviceView::default() };
+    story.view.devices.insert(queue.clone(), device(true));
+    story.unchanged(&lease("a", 7, 3), 1000);
+    assert_eq!(story.machine.state(), State::Watching);
+    story.view.devices.insert(queue, device(false));
+    story.unchanged(&lease("a", 7, 3), 0);
+    assert_eq!(story.machine.state(), State::Candidate);
+    // A heartbeatd that is heard and says no newer renewal is no silence.
+    story.view.peers.insert(node("a"), peer(2));
+    let queue = story.machine.watch.queue.clone();
+    story.view.devices.insert(queue, device(true));
+    story.unchanged(&lease("a", 7, 3), 0);
+    assert_eq!(story.machine.state(), State::Candidate);
 }
 
 #[test]

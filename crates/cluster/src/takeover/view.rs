@@ -1,10 +1,14 @@
 //! What all takeover machines of a node share: its own health, and what the peers say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mail_model::{Epoch, LeaseState, Moment, NodeId, QueueId, Role};
 
+use super::decision::Rule;
+use super::event::Watch;
+use super::state::{Ineligible, State};
+use crate::device::OwnCopy;
 use crate::observe::{LeaseView, Observation};
 
 /// The lease of this node's own primary, as a proof of this node's health.
@@ -32,6 +36,8 @@ pub struct PeerView {
     pub restarting: bool,
     /// It says that its primary waits at INIT for its own queue.
     pub waiting: bool,
+    /// Whom it says that it hears.
+    pub hears: BTreeSet<NodeId>,
     /// Instances it says are dead, for which it does nothing more.
     pub dead: Vec<(QueueId, Epoch)>,
 }
@@ -41,6 +47,37 @@ impl PeerView {
     #[must_use]
     pub fn heard(&self) -> bool {
         self.paths_up > 0
+    }
+}
+
+/// The device of one queue on promoted storage, as far as a takeover of it cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeviceView {
+    /// Whether this node's copy has everything.
+    pub copy: OwnCopy,
+    /// It cannot be promoted here although the register says that it may.
+    pub blocked: bool,
+    /// The other side is connected: that node's kernel lives, whatever its heartbeatd does.
+    pub connected: bool,
+    /// The home node's copy has everything: the queue may go back there.
+    pub home_current: bool,
+}
+
+impl DeviceView {
+    /// Why a takeover is not tried, if its copy is the reason.
+    pub(super) fn obstacle(self) -> Option<(State, Rule, &'static str)> {
+        let (why, rule, text) = match self.copy {
+            OwnCopy::Current => return None,
+            OwnCopy::Behind => {
+                (Ineligible::CopyBehind, Rule::CopyBehind, "not taken: the copy of this node is not current")
+            }
+            OwnCopy::Unknown => {
+                let text =
+                    "not taken: the arbiter or the own device does not say whether the copy here is current";
+                (Ineligible::CopyUnknown, Rule::CopyUnknown, text)
+            }
+        };
+        Some((State::Ineligible(why), rule, text))
     }
 }
 
@@ -57,9 +94,22 @@ pub struct View {
     pub room: bool,
     /// The other nodes.
     pub peers: BTreeMap<NodeId, PeerView>,
+    /// On promoted storage: the devices.
+    pub devices: BTreeMap<QueueId, DeviceView>,
 }
 
 impl View {
+    /// True unless the home node's copy on promoted storage is behind, or may be.
+    pub(super) fn home_fit(&self, watch: &Watch) -> bool {
+        !watch.promoted || self.device(&watch.queue).home_current
+    }
+
+    /// The device of a queue; one that nothing is known of if it is unknown.
+    #[must_use]
+    pub fn device(&self, queue: &QueueId) -> DeviceView {
+        self.devices.get(queue).copied().unwrap_or_default()
+    }
+
     /// A peer; one that was never heard if it is unknown.
     #[must_use]
     pub fn peer(&self, node: &NodeId) -> PeerView {

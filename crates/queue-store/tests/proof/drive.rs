@@ -51,6 +51,7 @@ pub(crate) fn options(dir: &Path, expected: Epoch) -> QueueOptions {
         segment_size: 48 << 10,
         free_space_reserve: 0,
         clock: Arc::new(Still),
+        proof: None,
     }
 }
 

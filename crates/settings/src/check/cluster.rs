@@ -7,6 +7,7 @@ use std::time::Duration;
 use ::cluster::Timers;
 use mail_model::NodeId;
 
+use super::promoted;
 use crate::model::{ClusterSettings, PeerSettings};
 use crate::reader::{At, Reader};
 
@@ -31,8 +32,9 @@ pub(super) fn cluster<'a>(read: &mut Reader<'a>, at: &At<'a>, node: &At<'a>) -> 
     let here_id: Option<NodeId> = here.quietly_text().and_then(|text| text.parse().ok());
     let nodes = at.key("nodes");
     let several = nodes.items().len() > 1;
-    let mut peers = peers(read, &nodes, several);
-    let names: Vec<NodeId> = peers.iter().map(|peer| peer.id.clone()).collect();
+    let (mut peers, witness) = peers(read, &nodes, several);
+    let names: Vec<NodeId> = peers.iter().chain(&witness).map(|peer| peer.id.clone()).collect();
+    let etcd = promoted::etcd(read, &at.key("arbiter"), witness.as_ref());
     if let Some(id) = &here_id {
         if peers.is_empty() && !nodes.is_there() {
             peers.push(PeerSettings { id: id.clone(), heartbeat: Vec::new(), control: None });
@@ -53,11 +55,17 @@ pub(super) fn cluster<'a>(read: &mut Reader<'a>, at: &At<'a>, node: &At<'a>) -> 
     let takeover = at.key("takeover");
     let timers = timers(read, &takeover);
     let takeover_order = order(read, &takeover.key("order"), &peers);
-    Some(ClusterSettings { id: id?, nodes: peers, key_file, timers, takeover_order })
+    Some(ClusterSettings { id: id?, nodes: peers, witness, etcd, key_file, timers, takeover_order })
 }
 
-fn peers<'a>(read: &mut Reader<'a>, nodes: &At<'a>, several: bool) -> Vec<PeerSettings> {
+/// The nodes with a queue, and the witness.
+fn peers<'a>(
+    read: &mut Reader<'a>,
+    nodes: &At<'a>,
+    several: bool,
+) -> (Vec<PeerSettings>, Option<PeerSettings>) {
     let mut peers: Vec<PeerSettings> = Vec::new();
+    let mut witness: Option<PeerSettings> = None;
     let mut heartbeats: BTreeMap<SocketAddr, String> = BTreeMap::new();
     let mut controls: BTreeMap<SocketAddr, String> = BTreeMap::new();
     if nodes.is_there() && nodes.has_no_items() {
@@ -67,7 +75,7 @@ fn peers<'a>(read: &mut Reader<'a>, nodes: &At<'a>, several: bool) -> Vec<PeerSe
         let at = item.key("id");
         let id = read.required(&at, node_id, "name the node, for example 'id: a'");
         if let Some(id) = &id
-            && peers.iter().any(|peer| peer.id == *id)
+            && peers.iter().chain(&witness).any(|peer| peer.id == *id)
         {
             read.fault(&at, format!("node '{id}' is listed twice; give every node its own name"));
         }
@@ -83,9 +91,24 @@ fn peers<'a>(read: &mut Reader<'a>, nodes: &At<'a>, several: bool) -> Vec<PeerSe
             read.fault(&item.key("heartbeat"), what);
         }
         let control = reachable(read, &item.key("control"), &name, &mut controls);
-        peers.extend(id.map(|id| PeerSettings { id, heartbeat, control }));
+        let peer = id.map(|id| PeerSettings { id, heartbeat, control });
+        if !read.flag(&item.key("witness")).unwrap_or(false) {
+            peers.extend(peer);
+        } else if let Some(other) = &witness {
+            let what = format!("node '{}' is the witness already; one is enough, remove this one", other.id);
+            read.fault(&item.key("witness"), what);
+        } else {
+            if control.is_none() {
+                let what = "a witness is asked there; write 'control: ADDRESS:PORT'";
+                read.fault(&item.key("control"), what);
+            }
+            witness = peer;
+        }
     }
-    peers
+    if peers.is_empty() && witness.is_some() {
+        read.fault(nodes, "only a witness, and no node with a queue; list those, too");
+    }
+    (peers, witness)
 }
 
 /// An address that other nodes send to, and that nobody else has.

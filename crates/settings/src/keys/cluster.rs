@@ -29,6 +29,18 @@ pub(super) const KEYS: &[Key] = &[
         "Where operators' tools on the other nodes ask this node's programs, over TLS with keys made from the cluster's key. Without it they are asked on the node itself only.",
     ),
     key(
+        "cluster.nodes[].witness",
+        "`true` or `false`",
+        Is("false"),
+        "This node has no queue and takes none over: its heartbeatd keeps one small register for each queue on promoted storage. At most one node; it needs `control`.",
+    ),
+    key(
+        "cluster.arbiter.etcd[]",
+        "URL",
+        Words("the witness, if there is one"),
+        "The members of an etcd (3.4 or later) that keeps these registers instead of a witness: `http://…` or `https://…`, the latter by the machine's root certificates.",
+    ),
+    key(
         "cluster.key_file",
         "path",
         Words("required with two or more nodes"),
@@ -112,7 +124,19 @@ pub(super) const KEYS: &[Key] = &[
         "queue.storage",
         "`shared`",
         Is("shared"),
-        "What lies under it: a file system that every node reads and writes. `promoted` (a device mounted by one node at a time) is refused for now.",
+        "What lies under it: a file system that every node reads and writes, or devices that one node at a time has mounted, a queue each at `queue.dir/QUEUE`, with a copy on two nodes. `promoted` is refused for now; see [STORAGE.md](STORAGE.md).",
+    ),
+    key(
+        "queue.promoted.command[]",
+        "words",
+        Words("none"),
+        "A program and its arguments that asks and moves the device of a queue: run as `PROGRAM ARGUMENTS ACTION QUEUE DIRECTORY`, where the action is `state`, `promote` or `release`.",
+    ),
+    key(
+        "queue.promoted.timeout",
+        "duration",
+        Is("10s"),
+        "That program is taken for failed, and killed with its process group, after so long. 100ms to 10m.",
     ),
     key("queue.segment_size", "size", Is("64MiB"), "Bytes of a segment file. 1MiB to 1GiB."),
     key(
@@ -120,6 +144,18 @@ pub(super) const KEYS: &[Key] = &[
         "size",
         Is("256MiB"),
         "New mail is answered with 452 when less than this is free.",
+    ),
+    key(
+        "fence.command[]",
+        "words",
+        Words("none"),
+        "A program and its arguments that puts a node off: run as `PROGRAM ARGUMENTS off NODE`. It exits with 0 only if the node is proven off.",
+    ),
+    key(
+        "fence.timeout",
+        "duration",
+        Is("30s"),
+        "That program is taken for failed, and killed with its process group, after so long. 100ms to 10m.",
     ),
     key(
         "launcher",

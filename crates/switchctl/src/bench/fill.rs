@@ -39,6 +39,7 @@ pub(super) async fn fill(dir: &Path, id: &QueueId, count: u32) -> Result<()> {
         segment_size: 64 << 20,
         free_space_reserve: 0,
         clock: Arc::new(SystemClock),
+        proof: None,
     })
     .map_err(|error| anyhow!("open a queue in {}: {error}", dir.display()))?;
     let mut state = queue.state();

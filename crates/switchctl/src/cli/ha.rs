@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use cluster::drill::DrillFault;
-use mail_model::NodeId;
+use mail_model::{NodeId, QueueId};
 
 use super::common::Common;
 use crate::command::{Context, Failure, Outcome};
@@ -53,6 +53,14 @@ pub(super) enum Ha {
         /// At most so many.
         #[arg(long, default_value_t = 50)]
         limit: u32,
+    },
+    /// Promoted storage: may this node's copy of the queue go on without the other one? Asked by the storage's own scripts.
+    ///
+    /// Ends with 0 once the arbiter has noted that this node's copy is the only current one, so that the other is not
+    /// promoted. Anything else means no: the device's writes must stand still.
+    CopyAlone {
+        /// The queue, by its home node's name.
+        queue: QueueId,
     },
     /// If NODE died now: would its queue be taken over by this node, and how soon?
     ///
@@ -119,6 +127,7 @@ pub(super) fn run(common: &Common, verb: &Ha) -> Outcome {
         Ha::Resume => ha::resume(&context()?),
         Ha::Why { node } => ha::why(&context()?, node),
         Ha::History { limit } => ha::history(&context()?, *limit),
+        Ha::CopyAlone { queue } => ha::copy_alone(&context()?, queue),
         Ha::Readiness { node } | Ha::Takeover { node, rehearse: true, .. } => {
             readiness::run(&context()?, node)
         }

@@ -12,6 +12,14 @@ pub(super) fn rows(s: &Settings) -> Vec<(String, String)> {
         row(&format!("cluster.nodes[{index}].heartbeat"), joined(&peer.heartbeat));
         row(&format!("cluster.nodes[{index}].control"), joined(peer.control.as_slice()));
     }
+    if let Some(witness) = &s.cluster.witness {
+        let index = s.cluster.nodes.len();
+        row(&format!("cluster.nodes[{index}].id"), witness.id.to_string());
+        row(&format!("cluster.nodes[{index}].heartbeat"), joined(&witness.heartbeat));
+        row(&format!("cluster.nodes[{index}].control"), joined(witness.control.as_slice()));
+        row(&format!("cluster.nodes[{index}].witness"), "true".to_owned());
+    }
+    row("cluster.arbiter.etcd", joined(&s.cluster.etcd));
     row(
         "cluster.key_file",
         s.cluster.key_file.as_ref().map_or("-".to_owned(), |path| path.display().to_string()),
@@ -38,9 +46,24 @@ pub(super) fn rows(s: &Settings) -> Vec<(String, String)> {
     row("queue.storage", storage(s.queue.storage).to_owned());
     row("queue.segment_size", format!("{}B", s.queue.segment_size));
     row("queue.free_space_reserve", format!("{}B", s.queue.free_space_reserve));
+    rows.extend(promoted(s));
     rows.extend(mail(s));
     rows.extend(inspection(s));
     rows
+}
+
+/// What moves devices, and what puts nodes off.
+fn promoted(s: &Settings) -> Vec<(String, String)> {
+    let hooks = [
+        ("queue.promoted", s.queue.promoted.as_ref().map(|hook| (&hook.command, hook.timeout))),
+        ("fence", s.fence.as_ref().map(|fence| (&fence.command, fence.timeout))),
+    ];
+    let rows = hooks.into_iter().filter_map(|(key, hook)| {
+        let (command, timeout) = hook?;
+        let timeout = settings::show_duration(timeout);
+        Some([(format!("{key}.command"), command.join(" ")), (format!("{key}.timeout"), timeout)])
+    });
+    rows.flatten().collect()
 }
 
 /// What is looked into, and with what it is signed.
