@@ -1,43 +1,67 @@
-//! What is done with bytes from outside, one function for each of their readers. Each breaks off if a promise is broken. The fuzzer
-//! calls them with what it makes up, a plain test (`tests/tests/fuzz.rs`) with what is kept in `corpus/`.
+//! What is done with bytes from outside, one function for each of their readers. Each panics if a promise is broken. The fuzzer
+//! calls them with what it makes up, a plain test (`tests/corpus.rs`) with what is kept in `corpus/`.
+
+#![expect(clippy::missing_panics_doc, reason = "to panic is how a target tells what it found")]
 
 use bytes::{Bytes, BytesMut};
-use mail_model::{Domain, Moment};
+use mail_model::{Domain, Epoch, Moment};
 use message::edit::Edit;
 use message::{Excess, HopCount, ResultsFilter, Shape, ShapeLimits};
-use queue_format::frame;
+use queue_format::digest::Digest;
+use queue_format::frame::{self, Chain};
+use queue_format::lease::{Claim, Fence, Renewal};
 use queue_format::record::{Record, decode_envelope, encode_envelope};
+use queue_format::scan::{self, Bodies, Range};
+use routing::sts::StsPolicy;
 use settings::{Environment, Source};
 use smtp::dot::{Decoded, DotDecoder, DotEncoder};
-use smtp::session::{Action, Authentication, Event, Greeting, Session, SessionConfig, Storage, Verdict};
+use smtp::sasl::Mechanism;
+use smtp::session::{
+    Action, AuthStep, Authentication, Event, Greeting, Protection, Session, SessionConfig, Storage, Verdict,
+};
 
+// The reader of replies belongs to a program, which no crate imports.
 #[path = "../../switch/src/delivery/wire.rs"]
 mod wire;
 
-/// Every target by its name, which is that of its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+/// A target by its name, which is that of its corpus.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: [Target; 8] = [
     ("command", command),
     ("body", body),
     ("reply", reply),
     ("proxy", proxy),
     ("configuration", configuration),
     ("frame", frame),
+    ("segment", segment),
     ("message", message),
 ];
 
-/// A client's whole side of a session: what is answered is the same however its bytes are cut.
+/// A client's whole side of a session: what is answered is the same however its bytes are cut. The first octet says how they are
+/// cut, and whether the session is one for submission under TLS.
 pub fn command(data: &[u8]) {
     smtp::command::parse(data).ok();
-    let Some((size, data)) = data.split_first() else { return };
-    let whole = session(data, data.len().max(1));
-    assert_eq!(session(data, usize::from(*size).max(1)), whole, "the pieces change the answers");
+    let Some((how, data)) = data.split_first() else { return };
+    let submission = how & 0x80 != 0;
+    let whole = session(data, data.len().max(1), submission);
+    // DATA is the last command of a group (RFC 2920 3.1): a group that goes on behind a refused one is cut off, and whether it
+    // does is told by what has come.
+    if !whole.0.windows(9).any(|reply| reply == b"421 4.5.0") {
+        let pieces = session(data, usize::from(how & 0x7f).max(1), submission);
+        assert_eq!(pieces, whole, "the pieces change the answers");
+    }
 }
 
-/// What is sent to the client, and what of its content is kept.
-fn session(data: &[u8], piece: usize) -> (Vec<u8>, Vec<u8>) {
-    let (mut sent, mut content) = (Vec::new(), Vec::new());
+/// What is sent to the client, and the content of its messages that ended.
+fn session(data: &[u8], piece: usize, submission: bool) -> (Vec<u8>, Vec<u8>) {
+    let (mut sent, mut content, mut message) = (Vec::new(), Vec::new(), Vec::new());
     let Ok(hostname) = Domain::new("mx.test") else { return (sent, content) };
-    let mut session = Session::new(SessionConfig::new(hostname), Moment(0));
+    let mut session = Session::new(SessionConfig::new(hostname), Moment(0)).believing_xclient(!submission);
+    if submission {
+        session = session.protected(Protection::Tls).authenticating([Mechanism::Plain, Mechanism::Login]);
+    }
     let (mut input, mut actions) = (BytesMut::new(), Vec::new());
     let mut events = vec![Event::Greet(Greeting::Ready)];
     let mut pieces = data.chunks(piece);
@@ -61,21 +85,36 @@ fn session(data: &[u8], piece: usize) -> (Vec<u8>, Vec<u8>) {
                     None
                 }
                 Action::Body(bytes) => {
-                    content.extend_from_slice(&bytes);
+                    message.extend_from_slice(&bytes);
                     None
                 }
                 Action::CheckSender(_) => Some(Event::Sender(Verdict::Accept)),
                 Action::CheckRecipient(_) => Some(Event::Recipient(Verdict::Accept)),
                 Action::BeginMessage(start) => {
                     let encoded = encode_envelope(&start.envelope);
-                    assert_eq!(decode_envelope(&encoded).as_ref(), Ok(&start.envelope), "an envelope is not kept");
+                    assert_eq!(
+                        decode_envelope(&encoded).as_ref(),
+                        Ok(&start.envelope),
+                        "an envelope is not kept"
+                    );
                     Some(Event::Message(Verdict::Accept))
                 }
-                Action::EndOfMessage => Some(Event::Stored(Storage::Stored("id".to_owned()))),
+                Action::EndOfMessage => {
+                    content.append(&mut message);
+                    Some(Event::Stored(Storage::Stored("id".to_owned())))
+                }
                 Action::StartTls => Some(Event::Secured),
                 Action::ClientIs(_) => Some(Event::Greet(Greeting::Ready)),
+                Action::Authenticate(AuthStep::Begin { initial: None, .. }) => {
+                    Some(Event::Authentication(Authentication::Challenge(Bytes::from_static(b"name"))))
+                }
                 Action::Authenticate(_) => Some(Event::Authentication(Authentication::Accepted)),
-                Action::AbortMessage(_) | Action::Close => None,
+                // What was refused in its middle is nobody's message, and how much of it came through nobody's question.
+                Action::AbortMessage(_) => {
+                    message.clear();
+                    None
+                }
+                Action::Close => None,
             });
         }
     }
@@ -149,9 +188,10 @@ pub fn proxy(data: &[u8]) {
     }
 }
 
-/// A configuration file: each fault has a place and says something.
+/// A configuration file: each fault has a place and says something. And the policy that a domain publishes.
 pub fn configuration(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
+    StsPolicy::read(text).ok();
     let source = Source { path: "/etc/mailswitch.yaml".into(), text: text.to_owned() };
     if let Err(faults) = settings::parse(&[source], &Environment::default()) {
         assert!(!faults.is_empty() && faults.iter().all(|fault| !fault.what.is_empty()), "{faults:?}");
@@ -168,6 +208,45 @@ pub fn frame(data: &[u8]) {
     assert_eq!(Record::decode(record.kind() as u8, &again), Ok(record), "a record is not what it was");
 }
 
+/// The files of a queue: what is read never panics, and frames with any content read back as they were written, with a bad tail
+/// behind them or not.
+pub fn segment(data: &[u8]) {
+    Claim::decode(data).ok();
+    Renewal::decode(data).ok();
+    Fence::decode(data).ok();
+    if let Ok(digest) = Digest::open(data) {
+        digest.frames().ok();
+    }
+    scanned(data, None);
+    let Some((size, rest)) = data.split_first() else { return };
+    let (content, tail) = rest.split_at_checked(rest.len() / 2).unwrap_or_default();
+    let mut chain = Chain::begin(Epoch(7), 0x5eed);
+    let (start, mut bytes, mut written) = (chain, Vec::new(), Vec::new());
+    let mut frame = |kind: u8, meta: &[u8], body: &[u8]| {
+        if let Ok(record) = Record::decode(kind, meta) {
+            let durable = chain.number;
+            chain.encode(kind, meta, body, durable, &mut bytes);
+            bytes.extend_from_slice(body);
+            written.push(record);
+        }
+    };
+    for piece in content.chunks(usize::from(*size).max(16)) {
+        let (kind, meta) = piece.split_first().map_or((0, piece), |(kind, meta)| (*kind, meta));
+        frame(kind, meta, content);
+    }
+    assert_eq!(scanned(&bytes, Some(start)), written, "what was written is not what is read");
+    bytes.extend_from_slice(tail);
+    assert!(scanned(&bytes, Some(start)).starts_with(&written), "what stands behind frames changes them");
+}
+
+fn scanned(bytes: &[u8], chain: Option<Chain>) -> Vec<Record> {
+    let segment = Chain::start(Epoch(7)).segment;
+    let mut found = Vec::new();
+    scan::scan(&bytes.to_vec(), segment, Range::whole(chain), Bodies::All, |_, _, record| found.push(record))
+        .ok();
+    found
+}
+
 /// What looks into a message while it streams by, and what takes it apart.
 pub fn message(data: &[u8]) {
     let Some((size, data)) = data.split_first() else { return };
@@ -176,7 +255,10 @@ pub fn message(data: &[u8]) {
     let mut edit = Edit::of(data);
     let same = edit.to_bytes();
     // A header that ends without a line end is given one.
-    assert!(same == data || same.strip_suffix(b"\r\n".as_slice()) == Some(data), "what nobody changed is changed");
+    assert!(
+        same == data || same.strip_suffix(b"\r\n".as_slice()) == Some(data),
+        "what nobody changed is changed"
+    );
     edit.set("Subject", 1, &String::from_utf8_lossy(data));
     let bytes = edit.to_bytes();
     let body = Edit::of(data).body().to_vec();
