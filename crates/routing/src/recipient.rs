@@ -192,6 +192,8 @@ pub fn explain(relay: &RelayPolicy, tables: &Tables, routes: &Routes, mailbox: &
     let ours = mailbox.domain().is_some_and(|domain| relay.is_ours(domain));
     told.push(if ours {
         format!("relay: everybody may send to {mailbox}, its domain is one of relay.domains")
+    } else if mailbox.domain().is_none() {
+        format!("relay: everybody may send to {mailbox}, as every server must take its mail (RFC 5321 4.5.1)")
     } else {
         format!("relay: only clients of relay.trusted_networks may send to {mailbox}")
     });

@@ -390,7 +390,7 @@ fn limits<'a>(read: &mut Reader<'a>, at: &At<'a>, hostname: Option<Domain>) -> O
     let handshakes = Duration::from_millis(100)..=Duration::from_mins(5);
     let tls_handshake =
         read.duration(&at.key("tls_handshake"), handshakes).unwrap_or(Duration::from_secs(30));
-    let hops = read.number(&at.key("hops"), 1..=1_000).and_then(|n| u32::try_from(n).ok()).unwrap_or(50);
+    let hops = read.number(&at.key("hops"), 1..=1_000).and_then(|n| u32::try_from(n).ok()).unwrap_or(100);
     let mut session = SessionConfig::new(hostname?);
     session.limits.message_size = message_size.unwrap_or(default.message_size);
     session.limits.recipients = recipients.unwrap_or(default.recipients);

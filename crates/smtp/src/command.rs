@@ -20,7 +20,7 @@ pub enum Command {
     /// `MAIL FROM:<…> …`.
     Mail(MailFrom),
     /// `RCPT TO:<…> …`.
-    Rcpt(Recipient),
+    Rcpt(RcptTo),
     /// `DATA`.
     Data,
     /// `BDAT octets [LAST]`. RFC 3030.
@@ -52,6 +52,15 @@ pub struct MailFrom {
     pub reverse_path: ReversePath,
     /// What was said beside it.
     pub parameters: MailParameters,
+}
+
+/// RCPT: who is to have the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RcptTo {
+    /// His address, the source route dropped, and what was asked for him.
+    pub recipient: Recipient,
+    /// It was written with letters outside ASCII. RFC 6533 3 has a spelling within ASCII for ORCPT, which anybody may use.
+    pub international: bool,
 }
 
 /// AUTH, not yet judged.
@@ -115,6 +124,8 @@ pub enum ArgumentError {
     From,
     /// RCPT without `TO:`.
     To,
+    /// BDAT without anything: no octets are announced, so none follow.
+    Chunk,
     /// AUTH without a mechanism, or with more than an initial response behind it.
     Auth,
     /// An argument where none may be.
@@ -143,6 +154,7 @@ pub fn parse(line: &[u8]) -> Result<Command, SyntaxError> {
         "RCPT" => rcpt(arguments),
         "EHLO" => host_name(arguments).map(Command::Ehlo),
         "HELO" => host_name(arguments).map(Command::Helo),
+        "BDAT" if arguments.is_empty() => Err(SyntaxError::Argument(ArgumentError::Chunk)),
         "BDAT" => chunk(arguments).map(Command::Bdat).ok_or(SyntaxError::ChunkSize),
         "DATA" => without_arguments(arguments, Command::Data),
         "RSET" => without_arguments(arguments, Command::Rset),
@@ -169,7 +181,8 @@ fn rcpt(arguments: &str) -> Result<Command, SyntaxError> {
     let path = after_keyword(arguments, "TO:").ok_or(SyntaxError::Argument(ArgumentError::To))?;
     let (address, rest): (Mailbox, &str) = path::forward_path(path).map_err(SyntaxError::Recipient)?;
     let RecipientParameters { notify, original } = RecipientParameters::parse(rest)?;
-    Ok(Command::Rcpt(Recipient { address, notify, original }))
+    let recipient = Recipient { address, notify, original };
+    Ok(Command::Rcpt(RcptTo { recipient, international: !arguments.is_ascii() }))
 }
 
 /// What follows `keyword` (in any case) and spaces after it.

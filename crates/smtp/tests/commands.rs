@@ -3,7 +3,7 @@
 
 use mail_model::{BodyType, DsnReturn, Notify, ReversePath};
 use proptest::prelude::*;
-use smtp::command::{ArgumentError, ChunkHeader, Command, SyntaxError, parse};
+use smtp::command::{ArgumentError, ChunkHeader, Command, RcptTo, SyntaxError, parse};
 use smtp::parameter::ParameterError;
 use smtp::path::{PathError, forward_path, is_sendable, reverse_path};
 
@@ -47,7 +47,7 @@ fn verbs_are_known_in_any_case_and_take_only_their_arguments() {
         (b"BDAT 18446744073709551616", Err(SyntaxError::ChunkSize)),
         (b"BDAT 99999999999999999999 LAST", Err(SyntaxError::ChunkSize)),
         (b"BDAT 000000000000000000001", Err(SyntaxError::ChunkSize)),
-        (b"BDAT", Err(SyntaxError::ChunkSize)),
+        (b"BDAT", Err(SyntaxError::Argument(ArgumentError::Chunk))),
         (b"BDAT +1", Err(SyntaxError::ChunkSize)),
         (b"BDAT -1", Err(SyntaxError::ChunkSize)),
         (b"BDAT 1x", Err(SyntaxError::ChunkSize)),
@@ -158,7 +158,7 @@ fn parameters_are_understood() {
     assert_eq!(mail.parameters.ret, Some(DsnReturn::Headers));
     assert_eq!(mail.parameters.envid.as_deref(), Some("a+b"));
     let line = b"RCPT TO:<a@b.test>  NOTIFY=delay,FAILURE ORCPT=RFC822;x+3Dy@z.test";
-    let Ok(Command::Rcpt(recipient)) = parse(line) else { panic!() };
+    let Ok(Command::Rcpt(RcptTo { recipient, international: false })) = parse(line) else { panic!() };
     assert_eq!(recipient.notify, Some(Notify { success: false, failure: true, delay: true }));
     let original = recipient.original.unwrap();
     assert_eq!((&*original.address_type, &*original.address), ("RFC822", "x=y@z.test"));

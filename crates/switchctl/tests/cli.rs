@@ -3,9 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by it, in its helpers too")]
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +62,23 @@ struct Run {
 }
 
 impl Run {
+    fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Runs `command` with `input` on its standard input.
+    fn fed(command: &mut Command, input: &str) -> Self {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // Who refuses its arguments reads nothing.
+        child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
+        Self::of(child.wait_with_output().unwrap())
+    }
+
     fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap()
     }
@@ -103,11 +121,7 @@ routes:
             .args(arguments)
             .output()
             .unwrap();
-        Run {
-            code: output.status.code().unwrap(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        Run::of(output)
     }
 }
 
@@ -255,7 +269,7 @@ fn the_configuration_is_shown_with_its_defaults() {
     assert_eq!(run.code, 0, "{}", run.err);
     assert!(run.out.contains("right (node a of cluster demo, 2 nodes)"), "{}", run.out);
     let shown = site.run(&["config", "show", "-o", "tsv"]).out;
-    for line in ["cluster.takeover.window\t2s", "limits.hops\t50", "cluster.takeover.order\ta, b"] {
+    for line in ["cluster.takeover.window\t2s", "limits.hops\t100", "cluster.takeover.order\ta, b"] {
         assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
     }
 }

@@ -113,7 +113,7 @@ async fn what_is_refused_leaves_nothing_in_the_queue() {
     assert!(reply.code == 554 && reply.text().contains("bare LF"), "{reply:?}");
 
     begin(&mut client).await;
-    let hops = "Received: from x by y; z\r\n".repeat(51);
+    let hops = "Received: from x by y; z\r\n".repeat(101);
     client.send(format!("{hops}\r\nround and round\r\n.\r\n")).await.unwrap();
     let reply = client.reply().await.unwrap();
     assert!(reply.code == 554 && reply.text().starts_with("5.4.6"), "{reply:?}");

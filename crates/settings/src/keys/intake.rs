@@ -372,8 +372,8 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "limits.hops",
         "number",
-        Is("50"),
-        "A message with more Received fields loops and is refused (RFC 5321 6.3).",
+        Is("100"),
+        "A message with more Received fields loops and is refused. RFC 5321 6.3 wants no less than 100.",
     ),
     key(
         "limits.concurrency_per_destination",

@@ -106,6 +106,7 @@ fn argument(error: ArgumentError) -> &'static str {
         ArgumentError::Address => "501 5.5.4 VRFY needs an address",
         ArgumentError::From => "501 5.5.4 write MAIL FROM:<address>",
         ArgumentError::To => "501 5.5.4 write RCPT TO:<address>",
+        ArgumentError::Chunk => "501 5.5.4 write BDAT octets, or BDAT octets LAST",
         ArgumentError::Auth => "501 5.5.4 write AUTH mechanism, or AUTH mechanism initial-response",
         ArgumentError::Unwanted => "501 5.5.4 this command has no argument",
     }

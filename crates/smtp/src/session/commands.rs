@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use mail_model::{Envelope, Moment, Recipient, ReversePath};
+use mail_model::{Envelope, Moment, ReversePath};
 
 use super::answer::{self, Answer};
 use super::config::Pipelining;
 use super::event::{AbortReason, Action, MessageStart, Protection, SenderRequest};
 use super::receipt::Receipt;
 use super::{Hello, Mail, Question, Session, State};
-use crate::command::{ChunkHeader, Command, MailFrom};
+use crate::command::{ChunkHeader, Command, MailFrom, RcptTo};
 use crate::line::LineReader;
 use crate::parameter::MailParameters;
 use crate::reply;
@@ -20,7 +20,7 @@ impl Session {
     pub(super) fn command(&mut self, now: Moment, command: Command, input: &BytesMut, out: &mut Vec<Action>) {
         match command {
             Command::Mail(mail) => self.mail(mail, out),
-            Command::Rcpt(recipient) => self.recipient(recipient, out),
+            Command::Rcpt(to) => self.recipient(to, out),
             Command::Data => self.data(input, out),
             Command::Bdat(header) => self.chunk(now, header, out),
             Command::Quit => self.close(answer::GOODBYE, AbortReason::Closed, out),
@@ -194,7 +194,8 @@ impl Session {
         self.ask(Question::Sender(mail), Action::CheckSender(Box::new(request)), out);
     }
 
-    fn recipient(&mut self, recipient: Recipient, out: &mut Vec<Action>) {
+    fn recipient(&mut self, to: RcptTo, out: &mut Vec<Action>) {
+        let RcptTo { recipient, international } = to;
         let Some(mail) = &self.mail else {
             return self.error(answer::MAIL_FIRST, out);
         };
@@ -206,8 +207,6 @@ impl Session {
         if wishes && !(extended && self.config.extensions.dsn) {
             return self.error(answer::NOT_OFFERED, out);
         }
-        let international = recipient.address.is_international()
-            || recipient.original.as_ref().is_some_and(|original| !original.address.is_ascii());
         if international && !mail.envelope.smtputf8 {
             return self.error(answer::INTERNATIONAL, out);
         }
