@@ -17,9 +17,10 @@ mod peers;
 
 use serde_json::json;
 
-use self::finding::{Findings, State};
+use self::finding::Findings;
 use crate::command::{Context, Outcome};
 use crate::exit::Exit;
+use crate::lights::Light;
 use crate::output::Listing;
 
 /// Looks at everything. Ends with 1 if something is bad; a warning ends with 0.
@@ -40,12 +41,12 @@ pub(crate) fn run(context: &Context) -> Outcome {
     for finding in findings.all() {
         listing.row(vec![
             json!(finding.check),
-            json!(finding.state.as_str()),
+            json!(finding::word(finding.light)),
             json!(finding.found),
             json!(finding.remedy),
         ]);
     }
     context.show(&listing)?;
-    let bad = findings.all().iter().any(|finding| finding.state == State::Bad);
+    let bad = findings.all().iter().any(|finding| finding.light == Light::Red);
     Ok(if bad { Exit::Failed } else { Exit::Ok })
 }

@@ -9,7 +9,8 @@ use routing::NextHop;
 use settings::Settings;
 use x509_parser::pem::Pem;
 
-use super::finding::{Findings, State};
+use super::finding::Findings;
+use crate::lights::Light;
 
 /// Who renews by hand needs some days; who does not should see that it does not work.
 const SOON_DAYS: i64 = 14;
@@ -54,9 +55,9 @@ fn certificate(path: &Path, findings: &mut Findings) {
     let now = i64::try_from(SystemClock.wall().0 / 1000).unwrap_or(i64::MAX);
     let days = (end - now).div_euclid(86_400);
     let state = match days {
-        days if days < 0 => State::Bad,
-        days if days < SOON_DAYS => State::Warn,
-        _ => State::Ok,
+        days if days < 0 => Light::Red,
+        days if days < SOON_DAYS => Light::Amber,
+        _ => Light::Green,
     };
     findings.add(
         check,

@@ -14,7 +14,8 @@ use nix::sys::statvfs::statvfs;
 use settings::Settings;
 use uuid::Uuid;
 
-use super::finding::{Findings, State};
+use super::finding::Findings;
+use crate::lights::Light;
 
 /// So many commits are timed.
 const COMMITS: u32 = 20;
@@ -124,9 +125,9 @@ fn room(queues: &Path, reserve: u64, findings: &mut Findings) {
     let free = stat.blocks_available().saturating_mul(stat.fragment_size());
     let percent = |part: u64, whole: u64| part.saturating_mul(100).checked_div(whole).unwrap_or(100);
     let state = match free {
-        free if free <= reserve => State::Bad,
-        free if percent(free, all) < SCARCE_PERCENT => State::Warn,
-        _ => State::Ok,
+        free if free <= reserve => Light::Red,
+        free if percent(free, all) < SCARCE_PERCENT => Light::Amber,
+        _ => Light::Green,
     };
     let mib = |bytes: u64| bytes >> 20;
     findings.add(
@@ -142,7 +143,7 @@ fn room(queues: &Path, reserve: u64, findings: &mut Findings) {
     );
     let (free, all) = (stat.files_available(), stat.files());
     // Some file systems have no number of them.
-    let state = if all > 0 && percent(free, all) < SCARCE_PERCENT { State::Warn } else { State::Ok };
+    let state = if all > 0 && percent(free, all) < SCARCE_PERCENT { Light::Amber } else { Light::Green };
     findings.add(
         "inodes",
         state,
@@ -157,9 +158,9 @@ fn speed(queues: &Path, findings: &mut Findings) {
     match timed(queues) {
         Ok((median, worst)) => {
             let state = match worst {
-                worst if worst >= FAR_TOO_SLOW => State::Bad,
-                worst if median >= SLOW || worst >= FAR_TOO_SLOW / 2 => State::Warn,
-                _ => State::Ok,
+                worst if worst >= FAR_TOO_SLOW => Light::Red,
+                worst if median >= SLOW || worst >= FAR_TOO_SLOW / 2 => Light::Amber,
+                _ => Light::Green,
             };
             findings.add(
                 check,

@@ -2,23 +2,14 @@
 
 use std::fmt::Display;
 
-/// How it stands with one thing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
-    Ok,
-    /// It works, and will not when more goes wrong.
-    Warn,
-    /// Mail or its protection suffers from it.
-    Bad,
-}
+use crate::lights::Light;
 
-impl State {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warn => "warn",
-            Self::Bad => "bad",
-        }
+/// The word for a light here. Amber: it works, and will not when more goes wrong. Red: mail or its protection suffers from it.
+pub(super) fn word(light: Light) -> &'static str {
+    match light {
+        Light::Green => "ok",
+        Light::Amber => "warn",
+        Light::Red => "bad",
     }
 }
 
@@ -26,7 +17,7 @@ impl State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) check: &'static str,
-    pub(super) state: State,
+    pub(super) light: Light,
     pub(super) found: String,
     pub(super) remedy: Option<String>,
 }
@@ -37,27 +28,27 @@ pub(super) struct Findings(Vec<Finding>);
 
 impl Findings {
     pub(super) fn ok(&mut self, check: &'static str, found: impl Display) {
-        self.0.push(Finding { check, state: State::Ok, found: found.to_string(), remedy: None });
+        self.0.push(Finding { check, light: Light::Green, found: found.to_string(), remedy: None });
     }
 
     pub(super) fn warn(&mut self, check: &'static str, found: impl Display, remedy: impl Display) {
-        self.add(check, State::Warn, &found, &remedy);
+        self.add(check, Light::Amber, &found, &remedy);
     }
 
     pub(super) fn bad(&mut self, check: &'static str, found: impl Display, remedy: impl Display) {
-        self.add(check, State::Bad, &found, &remedy);
+        self.add(check, Light::Red, &found, &remedy);
     }
 
     /// A finding that is better or worse by a measure.
     pub(super) fn add(
         &mut self,
         check: &'static str,
-        state: State,
+        light: Light,
         found: &dyn Display,
         remedy: &dyn Display,
     ) {
-        let remedy = (state != State::Ok).then(|| remedy.to_string());
-        self.0.push(Finding { check, state, found: found.to_string(), remedy });
+        let remedy = (light != Light::Green).then(|| remedy.to_string());
+        self.0.push(Finding { check, light, found: found.to_string(), remedy });
     }
 
     pub(super) fn all(&self) -> &[Finding] {

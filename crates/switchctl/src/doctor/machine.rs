@@ -10,8 +10,9 @@ use nix::sys::resource::{Resource, getrlimit};
 use routing::{Host, NextHop};
 use settings::Settings;
 
-use super::finding::{Findings, State};
+use super::finding::Findings;
 use crate::command::{Context, runtime};
+use crate::lights::Light;
 
 /// Sockets of a switch that are no connections: journal, control, tables.
 const OTHER_FILES: u64 = 200;
@@ -76,7 +77,7 @@ fn open_files(settings: &Settings, running: Option<u32>, findings: &mut Findings
         // The switch raises its own to what is allowed.
         None => ("allowed here", getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(_, hard)| hard)),
     };
-    let state = if limit < needed { State::Warn } else { State::Ok };
+    let state = if limit < needed { Light::Amber } else { Light::Green };
     findings.add(
         "open_files",
         state,

@@ -8,9 +8,10 @@ use control::switch;
 use daemon_kit::SystemClock;
 use mail_model::{Clock, QueueId};
 
-use super::finding::{Findings, State};
+use super::finding::Findings;
 use crate::command::{Context, misfit};
 use crate::lb;
+use crate::lights::Light;
 
 /// A date in HTTP has whole seconds, and an answer takes its time.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
@@ -36,7 +37,7 @@ pub(super) fn look(context: &Context, findings: &mut Findings) {
             return;
         }
     };
-    let state = if view.protection == "full" { State::Ok } else { State::Warn };
+    let state = if view.protection == "full" { Light::Green } else { Light::Amber };
     findings.add(
         "heartbeatd",
         state,
@@ -93,9 +94,9 @@ fn paths(peer: &PeerStatus, findings: &mut Findings) {
     let silent: Vec<&str> =
         peer.paths.iter().filter(|path| !path.up).map(|path| path.address.as_str()).collect();
     let state = match (up, silent.len()) {
-        (0, _) => State::Bad,
-        (_, 0) => State::Ok,
-        _ => State::Warn,
+        (0, _) => Light::Red,
+        (_, 0) => Light::Green,
+        _ => Light::Amber,
     };
     let silent = if silent.is_empty() { String::new() } else { format!(", silent: {}", silent.join(", ")) };
     findings.add(
@@ -112,7 +113,7 @@ fn likeness(view: &HeartbeatdStatus, peer: &PeerStatus, findings: &mut Findings)
     if peer.version.is_empty() {
         return;
     }
-    let state = if peer.version == here { State::Ok } else { State::Warn };
+    let state = if peer.version == here { Light::Green } else { Light::Amber };
     let found = format!("node {} runs {}, here it is {here}", peer.node, peer.version);
     findings.add(
         "versions",
@@ -121,7 +122,7 @@ fn likeness(view: &HeartbeatdStatus, peer: &PeerStatus, findings: &mut Findings)
         &"fine during an upgrade; bring all nodes to one version after it",
     );
     let same = view.config_hash == peer.config_hash;
-    let state = if same { State::Ok } else { State::Warn };
+    let state = if same { Light::Green } else { Light::Amber };
     let found = if same { "the same" } else { "another" };
     findings.add(
         "configurations",
@@ -149,7 +150,7 @@ fn clocks(context: &Context, view: &HeartbeatdStatus, findings: &mut Findings) {
             Ok(theirs) => {
                 let here = SystemClock.wall();
                 let apart = here.since(theirs).max(theirs.since(here));
-                let state = if apart > CLOCK_TOLERANCE { State::Warn } else { State::Ok };
+                let state = if apart > CLOCK_TOLERANCE { Light::Amber } else { Light::Green };
                 findings.add(
                     "clock",
                     state,

@@ -1,7 +1,6 @@
 //! The names `sendmail` and `mailq`.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use control::maildrop;
 use mail_model::ReversePath;
@@ -12,23 +11,9 @@ use super::{Run, Site, fill};
 fn called(site: &Site, name: &str, arguments: &[&str], input: &str) -> Run {
     let link = site.path(name);
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_switchctl"), &link).ok();
-    let mut child = Command::new(&link)
-        .arg("-C")
-        .arg(site.path("m.yaml"))
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // Who refuses its arguments reads nothing.
-    child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
-    let output = child.wait_with_output().unwrap();
-    Run {
-        code: output.status.code().unwrap(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
+    let mut command = Command::new(&link);
+    command.arg("-C").arg(site.path("m.yaml")).args(arguments);
+    Run::fed(&mut command, input)
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! `switchctl user`.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use super::{Run, Site};
 
@@ -18,19 +17,9 @@ routes: [ { match: '*', next_hop: 10.0.0.1 } ]
 }
 
 fn run(site: &Site, input: &str, arguments: &[&str]) -> Run {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_switchctl"))
-        .args(["--config", site.path("m.yaml").to_str().unwrap(), "user"])
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // Who is refused does not read.
-    child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Run { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_switchctl"));
+    command.arg("--config").arg(site.path("m.yaml")).arg("user").args(arguments);
+    Run::fed(&mut command, input)
 }
 
 #[test]
