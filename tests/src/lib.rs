@@ -2,4 +2,5 @@
 
 pub mod house;
 pub mod lab;
+pub mod postfix;
 pub mod programs;

@@ -15,30 +15,65 @@ use std::path::Path;
 use std::time::Duration;
 
 use rig::{Answer, Dialogue};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
 
-use script::{Case, Step, Wanted};
+use script::{Case, Start, Step, Wanted};
 use server::Server;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A socket, or TLS over one.
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+fn over(stream: impl Stream + 'static) -> Dialogue<Box<dyn Stream>> {
+    Dialogue::over(Box::new(stream), PATIENCE)
+}
+
 /// The dialogue of one case.
-struct Talk {
-    client: Dialogue,
+struct Talk<'a> {
+    server: &'a Server,
+    client: Dialogue<Box<dyn Stream>>,
     last: Option<Answer>,
     /// The last thing said was EHLO or HELO, whose reply bears no enhanced status.
     hello: bool,
 }
 
-impl Talk {
-    async fn begin(server: &Server, case: &Case) -> Result<Self, String> {
-        let client = Dialogue::connect(server.address, PATIENCE).await.map_err(|e| e.to_string())?;
-        let mut talk = Self { client, last: None, hello: true };
+impl<'a> Talk<'a> {
+    async fn begin(server: &'a Server, case: &Case) -> Result<Self, String> {
+        let address = match case.start {
+            Start::Bare | Start::Hello => server.address,
+            Start::SubmissionInClear | Start::Submission => server.submission,
+        };
+        let client = Dialogue::connect(address, PATIENCE).await.map_err(|e| e.to_string())?;
+        let mut talk = Self { server, client: over(client.into_stream()), last: None, hello: true };
         talk.reply(&Wanted::from("220")).await?;
-        if !case.bare {
-            talk.send(b"EHLO client.test\r\n").await?;
-            talk.reply(&Wanted::from("250")).await?;
+        if case.start != Start::Bare {
+            talk.hello().await?;
+        }
+        if case.start == Start::Submission {
+            talk.send(b"STARTTLS\r\n").await?;
+            talk.reply(&Wanted::from("220")).await?;
+            talk.shake_hands().await?;
+            talk.hello().await?;
         }
         Ok(talk)
+    }
+
+    async fn hello(&mut self) -> Result<(), String> {
+        self.send(b"EHLO client.test\r\n").await?;
+        self.reply(&Wanted::from("250")).await
+    }
+
+    async fn shake_hands(&mut self) -> Result<(), String> {
+        let clear = std::mem::replace(&mut self.client, over(tokio::io::empty())).into_stream();
+        let name = ServerName::try_from(server::NAME).unwrap();
+        let secured = TlsConnector::from(self.server.trusted()).connect(name, clear).await;
+        self.client = over(secured.map_err(|error| format!("no TLS: {error}"))?);
+        Ok(())
     }
 
     async fn send(&mut self, bytes: &[u8]) -> Result<(), String> {
@@ -81,6 +116,7 @@ impl Talk {
             Step::Has(keyword) if !has(keyword) => Err(format!("no {keyword} in {lines}")),
             Step::HasNot(keyword) if has(keyword) => Err(format!("{keyword} in {lines}")),
             Step::Has(_) | Step::HasNot(_) | Step::Leave => Ok(()),
+            Step::HandShake => self.shake_hands().await,
             Step::Closed => self.client.closed().await.map_err(|e| e.to_string()),
         }
     }
@@ -105,7 +141,7 @@ async fn all(server: &mut Server, cases: &[Case]) -> Vec<String> {
     let mut wrong = Vec::new();
     for case in cases {
         let outcome = run(server, case).await;
-        let differs = case.difference.as_deref().filter(|_| server.is_postfix);
+        let differs = case.difference.as_deref().filter(|_| server.is_postfix());
         match (outcome, differs) {
             (Ok(()), None) | (Err(_), Some(_)) => {}
             (Ok(()), Some(reason)) => wrong.push(format!("{}: no difference any more: {reason}", case.name)),
@@ -140,7 +176,7 @@ async fn a_switch_keeps_every_rule_of_every_dialogue() {
 async fn postfix_keeps_them_too_but_for_the_differences_named() {
     let cases = cases();
     let Some(mut server) = Server::postfix().await else {
-        eprintln!("skipped: needs root and postfix");
+        eprintln!("skipped: needs root, postfix and dovecot");
         return;
     };
     let wrong = all(&mut server, &cases).await;

@@ -7,11 +7,32 @@ use std::path::Path;
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) rule: String,
-    /// No EHLO is said before it.
-    pub(crate) bare: bool,
+    /// How it begins.
+    pub(crate) start: Start,
     /// Why Postfix answers otherwise, if it does.
     pub(crate) difference: Option<String>,
     pub(crate) steps: Vec<Step>,
+}
+
+/// What comes before a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Nothing but the greeting.
+    Bare,
+    /// EHLO.
+    Hello,
+    /// EHLO, at the listener for submission.
+    SubmissionInClear,
+    /// The same, then STARTTLS and EHLO under TLS.
+    Submission,
+}
+
+impl Start {
+    const MARKS: [(&str, Self); 3] = [
+        (", bare", Self::Bare),
+        (", submission in clear", Self::SubmissionInClear),
+        (", submission", Self::Submission),
+    ];
 }
 
 #[derive(Debug)]
@@ -22,6 +43,7 @@ pub(crate) enum Step {
     Repeat(usize, Vec<u8>, Wanted),
     Has(String),
     HasNot(String),
+    HandShake,
     Closed,
     Leave,
 }
@@ -67,9 +89,12 @@ fn parse(text: &str) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     for line in text.lines().filter(|line| !line.is_empty()) {
         if let Some(title) = line.strip_prefix("== ") {
-            let name = title.trim_end_matches(", bare").to_owned();
-            let bare = title.ends_with(", bare");
-            cases.push(Case { name, rule: String::new(), bare, difference: None, steps: Vec::new() });
+            let marked = Start::MARKS
+                .iter()
+                .find_map(|(mark, start)| title.strip_suffix(mark).map(|name| (name, *start)));
+            let (name, start) = marked.unwrap_or((title, Start::Hello));
+            let (name, rule) = (name.to_owned(), String::new());
+            cases.push(Case { name, rule, start, difference: None, steps: Vec::new() });
             continue;
         }
         let case = cases.last_mut().expect("a case begins with ==");
@@ -98,6 +123,7 @@ fn parse(text: &str) -> Vec<Case> {
             }
             "E:" => Step::Has(rest.to_owned()),
             "E!" => Step::HasNot(rest.to_owned()),
+            "T:" => Step::HandShake,
             "Z:" => Step::Closed,
             "Q:" => Step::Leave,
             other => panic!("no mark {other:?} in {}", case.name),

@@ -1,27 +1,36 @@
-//! The servers that are asked: a `switch`, and a private Postfix. Both relay for example.test and for nobody else, take
-//! 1,000,000 octets, 1,000 recipients and any number of errors, and deliver nothing.
+//! The servers that are asked: a `switch`, and a private Postfix with a private Dovecot that knows its users. Both relay for
+//! example.test and for nobody else, take 1,000,000 octets, 1,000 recipients and any number of errors, and deliver nothing. At
+//! another address they take mail from `alice@example.test`, whose password is `secret`.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
 use tempfile::TempDir;
+use tests::postfix::{Postfix, free_address, open_to_all};
+
+/// What the servers call themselves.
+pub(crate) const NAME: &str = "mx.example.test";
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    pub(crate) is_postfix: bool,
+    pub(crate) submission: SocketAddr,
+    postfix: Option<Postfix>,
     dir: TempDir,
-    child: Option<Child>,
-}
-
-fn free_port() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    /// The switch, or the Dovecot beside a Postfix.
+    child: Child,
 }
 
 fn certificate(dir: &Path) {
-    let made = rcgen::generate_simple_self_signed(vec!["mx.example.test".to_owned()]).unwrap();
+    let made = rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).unwrap();
     fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
     fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
 }
@@ -29,54 +38,49 @@ fn certificate(dir: &Path) {
 impl Server {
     pub(crate) async fn switch() -> Self {
         let programs = tests::programs::build().unwrap();
-        let (dir, address) = (tempfile::tempdir().unwrap(), free_port());
+        let (dir, address, submission) =
+            (tempfile::tempdir().unwrap(), free_address().unwrap(), free_address().unwrap());
         certificate(dir.path());
-        let nowhere = free_port();
+        let nowhere = free_address().unwrap();
+        let tls = "tls: { cert: cert.pem, key: key.pem }";
         let text = format!(
-            "cluster: {{ id: demo }}\nnode: {{ id: a, state_dir: state, hostname: mx.example.test }}\nqueue: {{ dir: spool }}\n\
-             listeners:\n  - address: {address}\n    tls: {{ cert: cert.pem, key: key.pem }}\n\
+            "cluster: {{ id: demo }}\nnode: {{ id: a, state_dir: state, hostname: {NAME} }}\nqueue: {{ dir: spool }}\n\
+             listeners:\n  - {{ address: \"{address}\", {tls} }}\n  - {{ address: \"{submission}\", kind: submission, {tls} }}\n\
+             auth: {{ users: users, failure_delay: 0s }}\n\
              relay: {{ domains: [example.test] }}\nroutes: [ {{ match: \"*\", next_hop: \"{nowhere}\" }} ]\n\
              limits: {{ message_size: 1000000B, recipients: 1000, errors: 10000, tarpit: 0s, connections_per_client: 1000 }}\n"
         );
         let file = dir.path().join("mailswitch.yaml");
         fs::write(&file, text).unwrap();
+        let mut user = Command::new(programs.join("switchctl"));
+        user.arg("--config").arg(&file).args(["user", "add", "alice@example.test"]);
+        let mut user = user.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        user.stdin.take().unwrap().write_all(b"secret\n").unwrap();
+        assert!(user.wait().unwrap().success());
         let log = fs::File::create(dir.path().join("log")).unwrap();
         let child =
             Command::new(programs.join("switch")).args(["run", "--config"]).arg(&file).stderr(log).spawn();
-        let server = Self { address, is_postfix: false, dir, child: Some(child.unwrap()) };
+        let server = Self { address, submission, postfix: None, dir, child: child.unwrap() };
         server.ready().await;
         server
     }
 
     /// `None` where it cannot be started.
     pub(crate) async fn postfix() -> Option<Self> {
-        if !Path::new("/usr/sbin/postfix").is_file() || !nix::unistd::geteuid().is_root() {
+        if !Path::new("/usr/sbin/dovecot").is_file() {
             return None;
         }
-        let (dir, address) = (tempfile::tempdir().unwrap(), free_port());
+        let (dir, address, submission) =
+            (tempfile::tempdir().unwrap(), free_address().unwrap(), free_address().unwrap());
         let path = dir.path();
         // Its processes run as another user and must pass through.
-        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        for part in ["conf", "spool", "data"] {
-            fs::create_dir_all(path.join(part)).unwrap();
-        }
+        open_to_all(path).unwrap();
         certificate(path);
-        let owner = nix::unistd::User::from_name("postfix").unwrap()?;
-        nix::unistd::chown(&path.join("data"), Some(owner.uid), None).unwrap();
-        fs::write(path.join("conf/main.cf"), main_cf(path)).unwrap();
-        fs::write(path.join("conf/master.cf"), master_cf(address)).unwrap();
-        let server = Self { address, is_postfix: true, dir, child: None };
-        server.order("start");
+        let postfix = Postfix::start(path, &main_cf(path), &master_cf(path, address, submission)).unwrap()?;
+        let child = dovecot(path);
+        let server = Self { address, submission, postfix: Some(postfix), dir, child };
         server.ready().await;
         Some(server)
-    }
-
-    fn order(&self, verb: &str) {
-        let mut command = Command::new("/usr/sbin/postfix");
-        command.arg("-c").arg(self.dir.path().join("conf")).arg(verb);
-        let status =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
-        assert!(status.success() || verb != "start", "postfix does not start");
     }
 
     async fn ready(&self) {
@@ -91,49 +95,75 @@ impl Server {
         panic!("{} does not greet: {}", self.address, self.log());
     }
 
+    pub(crate) fn is_postfix(&self) -> bool {
+        self.postfix.is_some()
+    }
+
+    /// A client that trusts this server alone.
+    pub(crate) fn trusted(&self) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.dir.path().join("cert.pem")).unwrap()).unwrap();
+        Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
     pub(crate) fn lives(&mut self) -> bool {
-        let runs = self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_none());
-        runs && TcpStream::connect(self.address).is_ok()
+        self.child.try_wait().unwrap().is_none() && TcpStream::connect(self.address).is_ok()
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        match &mut self.child {
-            Some(child) => {
-                child.kill().ok();
-                child.wait().ok();
-            }
-            None => self.order("abort"),
+        if self.postfix.take().is_some() {
+            // Its own children end with Dovecot only if it is told.
+            let pid = i32::try_from(self.child.id()).map(nix::unistd::Pid::from_raw);
+            pid.map(|pid| nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).ok()).ok();
+        } else {
+            self.child.kill().ok();
         }
+        self.child.wait().ok();
     }
 }
 
 fn main_cf(dir: &Path) -> String {
     let dir = dir.display();
     format!(
-        "compatibility_level = 3.6\nqueue_directory = {dir}/spool\ndata_directory = {dir}/data\nmaillog_file = {dir}/log\n\
-         maillog_file_prefixes = /\nmyhostname = mx.example.test\nmydestination =\nlocal_recipient_maps =\nalias_maps =\n\
-         alias_database =\ninet_interfaces = 127.0.0.1\ninet_protocols = ipv4\nmynetworks = 192.0.2.0/24\n\
-         relay_domains = example.test\nsmtpd_relay_restrictions = reject_unauth_destination\nsmtpd_peername_lookup = no\n\
-         smtpd_tls_security_level = may\nsmtpd_tls_cert_file = {dir}/cert.pem\nsmtpd_tls_key_file = {dir}/key.pem\n\
+        "myhostname = {NAME}\nmynetworks = 192.0.2.0/24\nrelay_domains = example.test\n\
+         smtpd_relay_restrictions = reject_unauth_destination\nsmtpd_tls_security_level = may\n\
+         smtpd_tls_cert_file = {dir}/cert.pem\nsmtpd_tls_key_file = {dir}/key.pem\n\
          smtpd_client_connection_count_limit = 0\nsmtpd_soft_error_limit = 10000\nsmtpd_hard_error_limit = 10000\n\
          smtpd_error_sleep_time = 0\nmessage_size_limit = 1000000\nsmtpd_recipient_limit = 1000\n\
          smtpd_recipient_overshoot_limit = 10000\nsmtpd_discard_ehlo_keywords =\ndefault_transport = discard:\n\
-         relay_transport = discard:\nsmtputf8_enable = yes\nin_flow_delay = 0\nsmtpd_junk_command_limit = 10000\n"
+         relay_transport = discard:\nsmtpd_junk_command_limit = 10000\n"
     )
 }
 
-fn master_cf(smtp: SocketAddr) -> String {
+fn master_cf(dir: &Path, smtp: SocketAddr, submission: SocketAddr) -> String {
+    let dir = dir.display();
     format!(
-        "{smtp} inet n - n - - smtpd\nqmgr unix n - n 300 1 qmgr\npickup unix n - n 60 1 pickup\n\
-         cleanup unix n - n - 0 cleanup\nrewrite unix - - n - - trivial-rewrite\nbounce unix - - n - 0 bounce\n\
-         defer unix - - n - 0 bounce\ntrace unix - - n - 0 bounce\nproxymap unix - - n - - proxymap\n\
-         error unix - - n - - error\nretry unix - - n - - error\ndiscard unix - - n - - discard\n\
-         anvil unix - - n - 1 anvil\ntlsmgr unix - - n 1000? 1 tlsmgr\npostlog unix-dgram n - n - 1 postlogd\n"
+        "{smtp} inet n - n - - smtpd\n\
+         {submission} inet n - n - - smtpd\n  -o smtpd_tls_security_level=encrypt\n  -o smtpd_sasl_auth_enable=yes\n  \
+         -o smtpd_sasl_type=dovecot\n  -o smtpd_sasl_path={dir}/auth\n  -o smtpd_delay_reject=no\n  \
+         -o smtpd_sender_restrictions=permit_sasl_authenticated,reject\n  \
+         -o smtpd_relay_restrictions=permit_sasl_authenticated,reject\n"
     )
+}
+
+/// A Dovecot that only answers who users are, at the socket `auth` below `dir`.
+fn dovecot(dir: &Path) -> Child {
+    let shown = dir.display();
+    let text = format!(
+        "protocols =\nbase_dir = {shown}/run\nstate_dir = {shown}/state\nlog_path = {shown}/dovecot-log\nssl = no\n\
+         auth_mechanisms = plain login scram-sha-256\ndefault_internal_user = nobody\ndefault_login_user = nobody\n\
+         default_internal_group = nogroup\npassdb {{\n driver = passwd-file\n args = {shown}/users\n}}\n\
+         userdb {{\n driver = passwd-file\n args = {shown}/users\n}}\n\
+         service auth {{\n unix_listener {shown}/auth {{\n mode = 0666\n }}\n}}\n"
+    );
+    fs::write(dir.join("users"), "alice@example.test:{PLAIN}secret:65534:65534::/nonexistent\n").unwrap();
+    fs::write(dir.join("dovecot.conf"), text).unwrap();
+    let mut command = Command::new("/usr/sbin/dovecot");
+    command.args(["-F", "-c"]).arg(dir.join("dovecot.conf")).stderr(Stdio::null()).spawn().unwrap()
 }
