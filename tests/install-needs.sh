@@ -26,16 +26,35 @@ declare -A packages=(
     [nft]=nftables
     [ip]=iproute2
     [strip]=binutils
+    [swaks]=swaks
 )
 missing=()
 for program in "${!packages[@]}"; do
     PATH="$PATH:/usr/sbin" command -v "$program" >/dev/null || missing+=("${packages[$program]}")
 done
+perl -MNet::SSLeay -e 1 2>/dev/null || missing+=(libnet-ssleay-perl)
 [ -d /usr/lib/python3/dist-packages/Milter ] || missing+=(python3-milter)
 
 if ! command -v cargo >/dev/null; then
     echo "cargo is missing: install Rust 1.95 or later from https://rustup.rs" >&2
     exit 1
+fi
+
+# Exim is a mail server like Postfix, and Debian has one on a machine: it is only unpacked, and what it is linked to installed.
+exim=/var/cache/mailswitch-tests/exim
+unpack_exim() {
+    local work
+    work="$(mktemp -d)"
+    (
+        cd "$work" && apt-get update -q &&
+            apt-get install -q -y --no-install-recommends libdb5.3 libgnutls-dane0 libidn12 libnsl2 libpcre2-8-0 &&
+            apt-get download -q exim4-daemon-light && dpkg -x exim4-daemon-light_*.deb exim &&
+            mkdir -p "${exim%/*}" && mv exim "$exim"
+    ) >/dev/null 2>&1 || echo "exim could not be unpacked; what needs it is skipped" >&2
+    rm -rf "$work"
+}
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null && [ ! -x "$exim/usr/sbin/exim4" ]; then
+    unpack_exim
 fi
 if [ "${#missing[@]}" -eq 0 ]; then
     exit 0

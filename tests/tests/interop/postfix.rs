@@ -1,0 +1,44 @@
+//! A Postfix as relay beside a switch.
+
+use std::net::SocketAddr;
+
+use tests::postfix::Postfix;
+
+use super::free;
+use super::site::{Peer, Site, TO_PEER, TO_SWITCH};
+
+pub(crate) struct Relay {
+    address: SocketAddr,
+    _postfix: Postfix,
+}
+
+impl Relay {
+    /// `None` where it cannot be started.
+    pub(crate) fn start(site: &Site) -> Option<Self> {
+        let (address, dir) = (free(), site.path().display());
+        let main = format!(
+            "myhostname = postfix.example.test\nmynetworks = 127.0.0.0/8\nmessage_size_limit = 50000000\ndisable_dns_lookups = yes\n\
+             smtp_host_lookup = native\nsmtpd_tls_security_level = may\nsmtpd_tls_cert_file = {dir}/cert.pem\n\
+             smtpd_tls_key_file = {dir}/key.pem\nsmtpd_tls_received_header = yes\nqueue_minfree = 0\n\
+             transport_maps = inline:{{ {TO_PEER}=smtp:[{}]:{}, {TO_SWITCH}=secured:[{}]:{} }}\n",
+            site.sink_address().ip(),
+            site.sink_address().port(),
+            site.address().ip(),
+            site.address().port(),
+        );
+        let master = format!(
+            "{address} inet n - n - - smtpd\nsecured unix - - n - - smtp\n  -o smtp_tls_security_level=encrypt\n"
+        );
+        let Some(postfix) = Postfix::start(site.path(), &main, &master).unwrap() else {
+            eprintln!("skipped: needs root and postfix");
+            return None;
+        };
+        Some(Self { address, _postfix: postfix })
+    }
+}
+
+impl Peer for Relay {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
