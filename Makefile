@@ -30,7 +30,9 @@ lint: ## Check format and lints only.
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-docs: ## Build the documentation of the code into target/doc.
+docs: ## Build the book into target/book (mdbook is built first if it is missing), and the code's documentation into target/doc.
+	command -v mdbook >/dev/null || [ -x $(TARGET)/tools/bin/mdbook ] || cargo install --locked --root $(TARGET)/tools mdbook@0.5.4
+	docs/book.sh "$$(command -v mdbook || echo $(TARGET)/tools/bin/mdbook)" $(TARGET)/book
 	cargo doc --workspace --no-deps
 
 clean: ## Remove what was built.

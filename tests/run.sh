@@ -61,7 +61,7 @@ nextest() {
 check "format" cargo fmt --all --check
 check "lints" cargo clippy --workspace --all-targets -- -D warnings
 if command -v shellcheck >/dev/null; then
-    mapfile -t scripts < <(find .ci ha-scripts tests -type f \( -name '*.sh' -o -name run -o -path 'ha-scripts/keepalived/*' -o -path 'ha-scripts/ocf/*' -o -path 'ha-scripts/fence/*' -o -path 'ha-scripts/storage/*' -a ! -name '*.service' -o -name install-pair \) | sort)
+    mapfile -t scripts < <(find .ci docs fuzz ha-scripts tests -type f \( -name '*.sh' -o -name run -o -path 'ha-scripts/keepalived/*' -o -path 'ha-scripts/ocf/*' -o -path 'ha-scripts/fence/*' -o -path 'ha-scripts/storage/*' -a ! -name '*.service' -o -name install-pair \) | sort)
     check "shell scripts" shellcheck "${scripts[@]}"
 else
     skip "shell scripts" "shellcheck"

@@ -29,7 +29,7 @@ mkdir -p "$stage/usr/lib/mailswitch"
 for name in sendmail mailq; do ln -s ../../bin/switchctl "$stage/usr/lib/mailswitch/$name"; done
 strip --strip-unneeded "$stage"/usr/sbin/* "$stage"/usr/bin/*
 
-for unit in "$root"/ha-scripts/systemd/*.{service,socket,target} "$root"/ha-scripts/storage/*.service; do
+for unit in "$root"/ha-scripts/systemd/*.{service,socket,target,timer} "$root"/ha-scripts/storage/*.service; do
     put 644 "$unit" "usr/lib/systemd/system/${unit##*/}"
 done
 put 644 "$root/ha-scripts/systemd/mailswitch.sysusers.conf" usr/lib/sysusers.d/mailswitch.conf
@@ -64,6 +64,7 @@ put 644 "$here/mailswitch.yaml" etc/mailswitch/mailswitch.yaml
 for page in README.md CHANGELOG.md; do put 644 "$root/$page" "usr/share/doc/mailswitch/$page"; done
 put 644 "$here/copyright" usr/share/doc/mailswitch/copyright
 for page in "$root"/docs/*.md; do put 644 "$page" "usr/share/doc/mailswitch/docs/${page##*/}"; done
+rm "$stage/usr/share/doc/mailswitch/docs/SUMMARY.md"
 
 control="$stage/DEBIAN"
 mkdir "$control"

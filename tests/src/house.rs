@@ -3,6 +3,7 @@
 //! Each rule is a function over a [`Tree`](tree::Tree) that answers with what breaks it, and has a small bad example that
 //! it must find. The scanner is light: it knows comments, literals, braces and paths, not the language.
 
+pub mod book;
 pub mod circles;
 pub mod dependencies;
 pub mod drills;

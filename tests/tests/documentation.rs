@@ -20,6 +20,19 @@ fn runs(page: &str) -> Result<()> {
 }
 
 #[test]
+fn the_pages_make_a_book_whose_links_lead_somewhere() -> Result<()> {
+    if Command::new("mdbook").arg("--version").output().is_err() {
+        eprintln!("skipped: needs mdbook");
+        return Ok(());
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let out = tempfile::tempdir()?;
+    let output = Command::new(root.join("docs/book.sh")).arg("mdbook").arg(out.path()).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+#[test]
 fn every_block_of_the_quickstart_does_what_the_page_says() -> Result<()> {
     runs("QUICKSTART.md")
 }

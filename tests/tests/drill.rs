@@ -1,5 +1,6 @@
 //! `switchctl ha drill` on a live cluster of real processes: every fault, its report, and what is refused.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -51,7 +52,25 @@ impl Live {
     /// Drills the second node, and answers the report.
     fn drill(&self, fault: DrillFault, more: &[&str]) -> Result<(Run, Value)> {
         let arguments = ["ha", "drill", "run", fault.as_str(), "--node", "b", "-o", "json"];
-        let run = self.switchctl(&[&arguments, more].concat())?;
+        self.report(&[&arguments, more].concat())
+    }
+
+    /// Drills the second node as the package's timer does.
+    fn timed(&self) -> Result<(Run, Value)> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let unit = std::fs::read_to_string(root.join("ha-scripts/systemd/mailswitch-drill@.service"))?;
+        let line = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)).context("a line of it");
+        let mut command = line("ExecStart=")?.replace("%i", "b");
+        for variable in line("Environment=")?.split(' ') {
+            let (name, value) = variable.split_once('=').context("NAME=value")?;
+            command = command.replace(&format!("${{{name}}}"), value);
+        }
+        let arguments = command.strip_prefix("/usr/bin/switchctl ").context("it runs switchctl")?;
+        self.report(&arguments.split(' ').collect::<Vec<_>>())
+    }
+
+    fn report(&self, arguments: &[&str]) -> Result<(Run, Value)> {
+        let run = self.switchctl(arguments)?;
         let line = run.out.lines().last().with_context(|| format!("no report; it said: {}", run.err))?;
         let report = serde_json::from_str(line)?;
         Ok((run, report))
@@ -72,7 +91,8 @@ fn taken_over(run: &Run, report: &Value) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_node_is_taken_over_within_the_objective_and_the_drill_is_on_record() -> Result<()> {
     let live = Live::open().await?;
-    let (run, report) = live.drill(DrillFault::Kill, &[])?;
+    let (run, report) = live.timed()?;
+    ensure!(report["fault"] == DrillFault::Kill.as_str(), "{report}");
     taken_over(&run, &report)?;
     let id = report["id"].as_str().context("an id")?;
     let list = live.switchctl(&["ha", "drill", "list", "-o", "json"])?;

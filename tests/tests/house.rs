@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tests::house::tree::Tree;
 use tests::house::{
-    circles, dependencies, drills, events, floors, leftovers, lengths, links, metrics, purity,
+    book, circles, dependencies, drills, events, floors, leftovers, lengths, links, metrics, purity,
 };
 
 fn tree() -> Result<Tree> {
@@ -48,6 +48,11 @@ fn a_pure_crate_touches_no_world() -> Result<()> {
 #[test]
 fn every_link_leads_somewhere() -> Result<()> {
     hold(links::check)
+}
+
+#[test]
+fn every_page_is_in_the_book_once() -> Result<()> {
+    hold(book::check)
 }
 
 #[test]

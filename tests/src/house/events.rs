@@ -1,4 +1,4 @@
-//! Every event of the log is in `docs/LOGS.md`, and every event there exists.
+//! Every event of the log is in `docs/LOGS.md`, once, and every event there exists.
 //!
 //! An event is written `tracing::info!(event = "takeover.started", …)`; its row begins with its name in backquotes.
 
@@ -13,12 +13,19 @@ const LIST: &str = "docs/LOGS.md";
 /// How an event is named in the code.
 const MARK: &str = "event = \"";
 
-/// Events that are not listed, and rows without an event.
+/// Events that are not listed, rows without an event, and events with two rows.
 #[must_use]
 pub fn check(tree: &Tree) -> Vec<String> {
-    let listed = listed(tree);
-    let spoken = spoken(tree);
     let mut faults = Vec::new();
+    let mut listed = BTreeMap::new();
+    for (name, line) in rows(tree) {
+        if let Some(first) = listed.get(&name) {
+            faults.push(format!("{LIST}:{line}: the event {name} has a row already, in line {first}"));
+        } else {
+            listed.insert(name, line);
+        }
+    }
+    let spoken = spoken(tree);
     for (name, place) in spoken.iter().filter(|(name, _)| !listed.contains_key(*name)) {
         faults.push(format!("{place}: the event {name} has no row in {LIST}"));
     }
@@ -32,9 +39,9 @@ pub fn check(tree: &Tree) -> Vec<String> {
 }
 
 /// The rows of the list: name and line.
-fn listed(tree: &Tree) -> BTreeMap<String, usize> {
-    let Some(list) = tree.texts.iter().find(|text| text.path == LIST) else { return BTreeMap::new() };
-    let rows = list.text.lines().enumerate();
+fn rows(tree: &Tree) -> Vec<(String, usize)> {
+    let list = tree.texts.iter().find(|text| text.path == LIST);
+    let rows = list.map(|list| list.text.lines().enumerate()).into_iter().flatten();
     rows.filter_map(|(index, line)| {
         let name = line.strip_prefix("| `")?.split_once('`')?.0;
         Some((name.to_owned(), index + 1))
@@ -84,6 +91,7 @@ mod tests {
         assert_eq!(found(code, "| event | when |\n|---|---|\n| `a.b` | x | always |\n"), 0);
         assert_eq!(found(code, "the event `a.b`"), 1);
         assert_eq!(found(code, "| `a.b` | x |\n| `a.c` | x |"), 1);
+        assert_eq!(found(code, "| `a.b` | x |\n| `a.b` | y |"), 1);
         assert_eq!(found("", "| `a.b` |"), 1);
         assert_eq!(found("", ""), 0);
     }

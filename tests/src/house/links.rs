@@ -29,7 +29,8 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, String)> {
     })
 }
 
-fn links(text: &str) -> Vec<(usize, String)> {
+/// The links of a document: line and target.
+pub(crate) fn links(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (number, line) in prose(text) {
         for (at, _) in line.match_indices("](") {
@@ -61,7 +62,7 @@ fn dead(tree: &Tree, document: &Text, target: &str) -> Option<String> {
 }
 
 /// `target` as seen from the folder of `document`; `None` if it leaves the tree.
-fn joined(document: &str, target: &str) -> Option<String> {
+pub(crate) fn joined(document: &str, target: &str) -> Option<String> {
     let mut parts: Vec<&str> = document.split('/').collect();
     parts.pop();
     for part in target.split('/') {

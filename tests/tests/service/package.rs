@@ -37,7 +37,7 @@ fn every_program_and_command_has_a_page_in_the_package_and_units_name_pages_that
         let path = entry?.path();
         if !path
             .extension()
-            .is_some_and(|end| ["service", "socket", "target"].iter().any(|kind| end == *kind))
+            .is_some_and(|end| ["service", "socket", "target", "timer"].iter().any(|kind| end == *kind))
         {
             continue;
         }

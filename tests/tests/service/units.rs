@@ -82,7 +82,7 @@ fn systemd_understands_every_line_of_every_unit() -> Result<()> {
         }
     }
     let mut names = Vec::new();
-    for kind in ["service", "socket", "target"] {
+    for kind in ["service", "socket", "target", "timer"] {
         // Those of storage mount for all, so they are not shut in as the others are, but must be understood.
         for unit in [units(kind)?, units_in(&folder().join("../storage"), kind)?].concat() {
             let name = unit.file_name().context("it has a name")?.to_string_lossy().into_owned();
