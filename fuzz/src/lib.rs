@@ -20,7 +20,8 @@ use smtp::session::{
     Action, AuthStep, Authentication, Event, Greeting, Protection, Session, SessionConfig, Storage, Verdict,
 };
 
-// The reader of replies belongs to a program, which no crate imports.
+// The reader of replies belongs to a program, which no crate imports; it wants `thiserror`.
+use thiserror as _;
 #[path = "../../switch/src/delivery/wire.rs"]
 mod wire;
 

@@ -160,6 +160,7 @@ fn dovecot(dir: &Path) -> Child {
          auth_mechanisms = plain login scram-sha-256\ndefault_internal_user = nobody\ndefault_login_user = nobody\n\
          default_internal_group = nogroup\npassdb {{\n driver = passwd-file\n args = {shown}/users\n}}\n\
          userdb {{\n driver = passwd-file\n args = {shown}/users\n}}\n\
+         auth_failure_delay = 0\nservice anvil {{\n unix_listener anvil-auth-penalty {{\n mode = 0\n }}\n}}\n\
          service auth {{\n unix_listener {shown}/auth {{\n mode = 0666\n }}\n}}\n"
     );
     fs::write(dir.join("users"), "alice@example.test:{PLAIN}secret:65534:65534::/nonexistent\n").unwrap();

@@ -68,6 +68,10 @@ impl Peer for Exim {
     fn address(&self) -> SocketAddr {
         self.address
     }
+
+    fn declares_eight_bits(&self) -> bool {
+        false
+    }
 }
 
 impl Drop for Exim {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rig::Dialogue;
 
 /// Twenty megabytes take their time in a build that is not optimised.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One message.
 pub(crate) struct Mail {
@@ -20,7 +20,7 @@ pub(crate) struct Mail {
 
 fn header(from: &str, subject: &str) -> Vec<u8> {
     format!(
-        "From: <{from}>\r\nTo: somebody\r\nSubject: {subject}\r\nDate: Tue, 1 Jul 2025 10:00:00 +0000\r\n\
+        "From: <{from}>\r\nTo: <somebody@client.test>\r\nSubject: {subject}\r\nDate: Tue, 1 Jul 2025 10:00:00 +0000\r\n\
          Message-ID: <1@client.test>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
     )
     .into_bytes()

@@ -41,4 +41,8 @@ impl Peer for Relay {
     fn address(&self) -> SocketAddr {
         self.address
     }
+
+    fn declares_eight_bits(&self) -> bool {
+        true
+    }
 }

@@ -20,11 +20,14 @@ pub(crate) const TO_SWITCH: &str = "to-switch.test";
 /// Who may submit, with the password `secret`.
 pub(crate) const USER: &str = "alice";
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server that somebody else wrote.
 pub(crate) trait Peer {
     fn address(&self) -> SocketAddr;
+
+    /// It passes `BODY=8BITMIME` on.
+    fn declares_eight_bits(&self) -> bool;
 }
 
 pub(crate) struct Site {
@@ -37,7 +40,7 @@ pub(crate) struct Site {
 
 impl Site {
     /// A sink, a certificate, and a place for the rest. Processes of other users can read it.
-    pub(crate) async fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         open_to_all(dir.path()).unwrap();
         let made = rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).unwrap();
