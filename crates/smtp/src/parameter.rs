@@ -193,7 +193,7 @@ fn original(value: Option<&str>) -> Option<OriginalRecipient> {
     let address = if address_type.eq_ignore_ascii_case("utf-8") {
         xtext::decode_utf8_address(address)
     } else {
-        xtext::decode(address)
+        xtext::decode_international(address)
     };
     let address = address.filter(|a| type_is_word && !a.is_empty())?;
     Some(OriginalRecipient { address_type: address_type.into(), address: address.into_boxed_str() })

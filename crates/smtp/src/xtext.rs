@@ -19,7 +19,14 @@ pub fn encode(text: &str, out: &mut String) {
 /// Decodes xtext; `None` if it is malformed or if the decoded text is not printable ASCII. RFC 3461 4.2 and 4.4.
 #[must_use]
 pub fn decode(text: &str) -> Option<String> {
-    let mut decoded = String::with_capacity(text.len());
+    decode_international(text).filter(|decoded| decoded.is_ascii())
+}
+
+/// Decodes xtext whose octets may be UTF-8; `None` if it is malformed or not printable. RFC 3461 has no such thing, and Postfix sends
+/// an international ORCPT so, as `rfc822;stra+C3+9Fe@…`.
+#[must_use]
+pub fn decode_international(text: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
         let byte = match byte {
@@ -28,9 +35,9 @@ pub fn decode(text: &str) -> Option<String> {
             b'!'..=b'~' => byte,
             _ => return None,
         };
-        matches!(byte, b' '..=b'~').then(|| decoded.push(char::from(byte)))?;
+        decoded.push(byte);
     }
-    Some(decoded)
+    String::from_utf8(decoded).ok().filter(|decoded| !decoded.chars().any(char::is_control))
 }
 
 /// Appends `text` in the spelling of the `utf-8` address type. Where the peer does not know SMTPUTF8 (`unicode` false),
