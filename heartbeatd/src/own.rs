@@ -75,7 +75,13 @@ async fn ask(socket: &std::path::Path) -> OwnSwitch {
             reasons: said.reasons,
         },
         // It hangs, or speaks another version: it is there, and no more can be said.
-        Ok(Answer::Status(_) | Answer::Done { .. } | Answer::Operated(_) | Answer::Metrics { .. })
+        Ok(
+            Answer::Status(_)
+            | Answer::Done { .. }
+            | Answer::Operated(_)
+            | Answer::Traced(_)
+            | Answer::Metrics { .. },
+        )
         | Err(CallError::Timeout { .. } | CallError::Fault(_) | CallError::Protocol { .. }) => {
             OwnSwitch::unready(Standing::Silent, "the switch does not answer")
         }

@@ -25,6 +25,7 @@ use crate::intake::Intake;
 use crate::readiness::Gate;
 use crate::reload::Reloader;
 use crate::tls::LiveTls;
+use crate::tracers::Tracers;
 
 /// An order to give the queue up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,8 @@ pub(crate) struct Admin {
     pub(crate) gate: Arc<Gate>,
     /// The certificates in use.
     pub(crate) tls: LiveTls,
+    /// Who watches dialogues.
+    pub(crate) tracers: Arc<Tracers>,
     /// The levels of the log.
     pub(crate) levels: Levels,
     /// The sessions; a secondary has none.
@@ -116,6 +119,10 @@ impl Admin {
             }
             Request::Unsuspend { domain, reason } => {
                 self.suspension(Suspending::End { domain, by: reason }).await
+            }
+            Request::Trace { id, way, with, wait_ms } => {
+                let wait = Duration::from_millis(wait_ms);
+                self.tracers.ask(id, way, &with, wait).await.map(Answer::Traced)
             }
             Request::Metrics => Ok(Answer::Metrics { page: self.metrics() }),
             Request::Operate { verb, messages, reason, to } => {

@@ -30,4 +30,5 @@ mod role;
 mod sockets;
 mod sts;
 pub mod tls;
+pub mod tracers;
 mod watchdog;

@@ -39,6 +39,7 @@ use crate::readiness::Gate;
 use crate::reload::{Reloader, Watch};
 use crate::sockets::HandedDown;
 use crate::tls::{LiveTls, Tls};
+use crate::tracers::Tracers;
 
 /// What the command line and the configuration say.
 #[derive(Debug)]
@@ -86,6 +87,7 @@ pub(crate) async fn run(start: Start, levels: Levels) -> Result<u8> {
     let settings = Arc::new(ArcSwap::from_pointee(start.settings));
     let tls: LiveTls = Arc::new(ArcSwap::from_pointee(start.tls));
     let directory: LiveDirectory = Arc::new(ArcSwapOption::from_pointee(start.directory));
+    let tracers = Arc::new(Tracers::new(Arc::clone(&clock)));
     let gate = Arc::new(Gate::new(queue.clone(), start.role));
     let delivery: Arc<OnceLock<Delivery>> = Arc::default();
     let (phase, phases) = watch::channel(Phase::Open);
@@ -94,6 +96,7 @@ pub(crate) async fn run(start: Start, levels: Levels) -> Result<u8> {
             queue: queue.clone(),
             settings: Arc::clone(&settings),
             tls: Arc::clone(&tls),
+            tracers: Arc::clone(&tracers),
             logins: Logins::new(Arc::clone(&directory)),
             inspection: Arc::clone(&inspection),
             names: Arc::clone(&names),
@@ -123,6 +126,7 @@ pub(crate) async fn run(start: Start, levels: Levels) -> Result<u8> {
         counters,
         gate: Arc::clone(&gate),
         tls: Arc::clone(&tls),
+        tracers,
         levels,
         intake: intake.clone(),
         reloader: Arc::clone(&reloader),

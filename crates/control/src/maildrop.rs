@@ -12,7 +12,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use mail_model::{Mailbox, ReversePath};
+use mail_model::{DsnReturn, Envelope, Mailbox, Notify, ReversePath};
 use serde::{Deserialize, Serialize};
 
 /// The directory under `node.state_dir`.
@@ -41,6 +41,71 @@ pub struct Letter {
     to: Vec<String>,
     /// True if the content has octets above 127.
     pub eight_bit: bool,
+    /// What is wished of reports; older switches know none and would not take it.
+    #[serde(default, skip_serializing_if = "Wishes::is_empty")]
+    wishes: Wishes,
+}
+
+/// What a sender wishes of reports, as it is written on a command line. RFC 3461.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wishes {
+    /// When: `never`, or a list of `success`, `failure` and `delay`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<String>,
+    /// With what: `full` or `hdrs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ret: Option<String>,
+    /// By which name of the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envid: Option<String>,
+}
+
+impl Wishes {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Puts them into an envelope whose recipients are known. The error is for a person.
+    pub fn apply(&self, envelope: &mut Envelope) -> Result<(), String> {
+        if let Some(text) = &self.notify {
+            let notify = notify(text)
+                .ok_or_else(|| format!("'{text}': write never, or some of success,failure,delay"))?;
+            envelope.recipients.iter_mut().for_each(|recipient| recipient.notify = Some(notify));
+        }
+        if let Some(text) = &self.ret {
+            envelope.ret = Some(match text.to_ascii_lowercase().as_str() {
+                "full" => DsnReturn::Full,
+                "hdrs" => DsnReturn::Headers,
+                _ => return Err(format!("'{text}': write full or hdrs")),
+            });
+        }
+        if let Some(text) = &self.envid {
+            // RFC 3461 4.4 and 5.4: printable, at most 100 characters.
+            if text.is_empty() || text.len() > 100 || !text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+                return Err("an envelope id is 1 to 100 printable ASCII characters".to_owned());
+            }
+            envelope.envid = Some(text.as_str().into());
+        }
+        Ok(())
+    }
+}
+
+/// RFC 3461 4.1: `NEVER` alone, or a list of the others.
+fn notify(text: &str) -> Option<Notify> {
+    let mut found = Notify::NEVER;
+    if text.trim().eq_ignore_ascii_case("never") {
+        return Some(found);
+    }
+    for word in text.split(',') {
+        match word.trim().to_ascii_lowercase().as_str() {
+            "success" => found.success = true,
+            "failure" => found.failure = true,
+            "delay" => found.delay = true,
+            _ => return None,
+        }
+    }
+    Some(found)
 }
 
 impl Letter {
@@ -48,7 +113,19 @@ impl Letter {
     #[must_use]
     pub fn new(from: &ReversePath, to: &[Mailbox], eight_bit: bool) -> Self {
         let to = to.iter().map(ToString::to_string).collect();
-        Self { version: 1, from: from.to_string(), to, eight_bit }
+        Self { version: 1, from: from.to_string(), to, eight_bit, wishes: Wishes::default() }
+    }
+
+    /// The same with wishes.
+    #[must_use]
+    pub fn wishing(self, wishes: Wishes) -> Self {
+        Self { wishes, ..self }
+    }
+
+    /// What its sender wishes of reports.
+    #[must_use]
+    pub fn wishes(&self) -> &Wishes {
+        &self.wishes
     }
 
     /// Its addresses. The error is for a person.
@@ -222,6 +299,33 @@ mod tests {
         assert!(marked.iter().all(|slot| slot.in_doubt) && marked.len() == 1);
         slot.remove().unwrap();
         assert!(super::slots(dir.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn wishes_of_reports_go_along_and_what_is_none_is_told() {
+        let text = |text: &str| Some(text.to_owned());
+        let wishes = Wishes { notify: text("Success, delay"), ret: text("HDRS"), envid: text("a b=c") };
+        let line = serde_json::to_string(&letter().wishing(wishes.clone())).unwrap();
+        let letter: Letter = serde_json::from_str(&line).unwrap();
+        assert_eq!(*letter.wishes(), wishes);
+        let mut envelope = Envelope::from_sender(ReversePath::Null);
+        envelope.recipients.push(mail_model::Recipient::plain(letter.addresses().unwrap().1.remove(0)));
+        letter.wishes().apply(&mut envelope).unwrap();
+        let notify = Notify { success: true, failure: false, delay: true };
+        assert_eq!(envelope.recipients[0].notify, Some(notify));
+        assert_eq!((envelope.ret, envelope.envid.as_deref()), (Some(DsnReturn::Headers), Some("a b=c")));
+        for bad in [
+            Wishes { notify: text("never,delay"), ..Wishes::default() },
+            Wishes { ret: text("some"), ..Wishes::default() },
+            Wishes { envid: text("a\r\nb"), ..Wishes::default() },
+            Wishes { envid: Some("x".repeat(101)), ..Wishes::default() },
+        ] {
+            assert!(bad.apply(&mut envelope).is_err(), "{bad:?}");
+        }
+        // As older programs of this machine write it.
+        let plain: Letter =
+            serde_json::from_str(r#"{"version":1,"from":"","to":["a@b.test"],"eight_bit":false}"#).unwrap();
+        assert_eq!(*plain.wishes(), Wishes::default());
     }
 
     #[test]

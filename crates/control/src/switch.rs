@@ -68,6 +68,17 @@ pub enum Request {
         /// Who ordered it and why, for the audit.
         reason: String,
     },
+    /// The next lines of SMTP dialogues that are held now. Answer: [`Answer::Traced`].
+    Trace {
+        /// Who asks; known from its first question on, and forgotten when it does not ask for half a minute.
+        id: String,
+        /// Which dialogues.
+        way: TraceWay,
+        /// With whom: an address, a network, or a part of a name; empty for everybody. Only the first question's counts.
+        with: String,
+        /// How long to wait for a line, in milliseconds.
+        wait_ms: u64,
+    },
     /// End that. Answer: [`Answer::Done`].
     Unsuspend {
         /// The domain as it was suspended.
@@ -75,6 +86,40 @@ pub enum Request {
         /// Who ordered it and why, for the audit.
         reason: String,
     },
+}
+
+/// Dialogues of one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TraceWay {
+    /// With clients.
+    In,
+    /// With next hops.
+    Out,
+}
+
+/// Lines of dialogues.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Traced {
+    /// In the order they were said.
+    pub lines: Vec<TraceLine>,
+    /// Lines that were lost before these because nobody fetched them.
+    pub dropped: u64,
+}
+
+/// One line of a dialogue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceLine {
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Which dialogue, numbered by the switch.
+    pub dialogue: u64,
+    /// With whom.
+    pub with: String,
+    /// `C` for who gives mail, `S` for who takes it, `-` for the end.
+    pub by: String,
+    /// What was said, without messages and proofs of identity.
+    pub text: String,
 }
 
 /// What a drill can do to the storage of a queue.
@@ -135,6 +180,8 @@ pub enum Answer {
     },
     /// Carried out on so many.
     Operated(Operated),
+    /// Lines of dialogues.
+    Traced(Traced),
     /// What is counted.
     Metrics {
         /// In Prometheus' text format.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mail_model::{Epoch, NodeId, SegmentId, WallTime};
-use queue_format::record::{MessageKey, Record};
+use queue_format::record::{MessageKey, Record, Totals};
 use queue_format::replay::QueueSource;
 use queue_format::scan::{self, Bodies, Range, SourceError};
 
@@ -83,6 +83,45 @@ pub fn history(dir: &Path, key: MessageKey) -> Result<History, SourceError> {
     history.entries =
         found.into_iter().map(|(segment, _, record)| Entry { epoch: segment.epoch, record }).collect();
     Ok(history)
+}
+
+/// The sums of a queue at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sums {
+    /// When.
+    pub at: WallTime,
+    /// What they were.
+    pub totals: Totals,
+}
+
+/// The first record of a segment is no longer than a frame.
+const FIRST_MAX: u64 = 2 << 20;
+
+/// The sums when the youngest segment was begun that is not younger than `at`; those of the oldest segment if all are younger.
+/// A queue keeps sums where it begins a segment, and nowhere between.
+pub fn sums(dir: &Path, at: WallTime) -> Result<Option<Sums>, SourceError> {
+    let files = QueueFiles::new(Arc::new(Disk), dir);
+    let mut segments = files.segments()?;
+    segments.sort_unstable();
+    segments.dedup();
+    let mut found = None;
+    for segment in segments {
+        let Some(bytes) = files.open(segment)? else { continue };
+        // What stands first is taken as it is, without what would vouch for it: the books are checked on their own.
+        let first = Range { until: Some(FIRST_MAX), durable: u64::MAX, ..Range::whole(None) };
+        let mut sums = None;
+        scan::scan(&bytes, segment, first, Bodies::Tail, |_, _, record| {
+            if let Record::Segment(opened) = record {
+                sums.get_or_insert(Sums { at: opened.opened, totals: opened.totals });
+            }
+        })?;
+        found = match (found, sums) {
+            (Some(_), Some(sums)) if sums.at > at => break,
+            (_, Some(sums)) => Some(sums),
+            (found, None) => found,
+        };
+    }
+    Ok(found)
 }
 
 fn names(record: &Record, key: MessageKey) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! Written `10.0.0.1, mx.example:2525, [2001:db8::1]:25`, or `mx` for the hosts that DNS names for the recipient's domain.
 //! Nothing is looked up here: names and MX hosts are resolved by who connects. `lmtp://host:24` and `lmtp:unix:/path` are one
-//! host that speaks LMTP (RFC 2033).
+//! host that speaks LMTP (RFC 2033), and `smtps://host:465` one that speaks TLS from the first byte (RFC 8314).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -19,6 +19,10 @@ use crate::tls::TlsPolicy;
 
 /// SMTP's port, when none is written. RFC 5321 4.5.4.2.
 const PORT: u16 = 25;
+/// The port of SMTP under TLS from the first byte. RFC 8314 7.3.
+const PORT_WRAPPED: u16 = 465;
+/// What that begins with in writing.
+const WRAPPED: &str = "smtps://";
 /// What LMTP over TCP begins with in writing.
 const LMTP: &str = "lmtp://";
 /// What LMTP over a socket of this machine begins with in writing.
@@ -37,7 +41,7 @@ pub enum NextHopError {
     MxAlone,
     /// `https://…` and its like.
     #[error(
-        "'{0}' names a scheme that is not known; write 'host' or 'host:port' for SMTP, 'lmtp://host:port' or 'lmtp:unix:/path' for LMTP"
+        "'{0}' names a scheme that is not known; write 'host' or 'host:port' for SMTP, 'smtps://host:465', 'lmtp://host:port' or 'lmtp:unix:/path' for LMTP"
     )]
     Scheme(String),
     /// LMTP without a port. RFC 2033 5: it is never on port 25, and has no other of its own.
@@ -54,6 +58,9 @@ pub enum NextHopError {
     /// LMTP among others.
     #[error("LMTP is one server and stands alone; remove the other hosts, or write a route for each")]
     LmtpAlone,
+    /// TLS from the first byte among others.
+    #[error("'smtps://' is one server and stands alone; remove the other hosts, or write a route for each")]
+    WrappedAlone,
     /// An IPv6 address without its brackets.
     #[error("'{0}' is an IPv6 address; write '[{0}]' or '[{0}]:25'")]
     Bare(Ipv6Addr),
@@ -194,6 +201,8 @@ enum Exchanger {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NextHop {
     protocol: Protocol,
+    /// TLS is spoken from the first byte.
+    wrapped: bool,
     exchanger: Exchanger,
     hosts: Vec<HostPort>,
     tls: TlsPolicy,
@@ -207,6 +216,7 @@ impl NextHop {
     fn new(protocol: Protocol, exchanger: Exchanger, hosts: Vec<HostPort>) -> Self {
         Self {
             protocol,
+            wrapped: false,
             exchanger,
             hosts,
             tls: TlsPolicy::default(),
@@ -227,6 +237,12 @@ impl NextHop {
     #[must_use]
     pub fn protocol(&self) -> Protocol {
         self.protocol
+    }
+
+    /// True if TLS is spoken from the first byte.
+    #[must_use]
+    pub fn is_wrapped(&self) -> bool {
+        self.wrapped
     }
 
     /// True for a socket of this machine, where TLS has no place.
@@ -347,6 +363,9 @@ impl fmt::Display for NextHop {
             Exchanger::OfRecipient => return f.write_str(MX),
             Exchanger::Of(domain) => return write!(f, "{MX} of {domain}"),
         }
+        if self.wrapped {
+            f.write_str(WRAPPED)?;
+        }
         if self.protocol == Protocol::Lmtp {
             f.write_str(if self.is_socket() { "lmtp:" } else { LMTP })?;
         }
@@ -370,10 +389,17 @@ impl FromStr for NextHop {
         if let Some(host) = lmtp(text.trim())? {
             return Ok(Self::new(Protocol::Lmtp, Exchanger::Static, vec![host]));
         }
+        if let Some(rest) = text.trim().strip_prefix(WRAPPED) {
+            let host = wrapped(rest)?;
+            return Ok(Self { wrapped: true, ..Self::new(Protocol::Smtp, Exchanger::Static, vec![host]) });
+        }
         let mut hosts: Vec<HostPort> = Vec::new();
         for part in text.split(',') {
             if part.trim().starts_with("lmtp:") {
                 return Err(NextHopError::LmtpAlone);
+            }
+            if part.trim().starts_with(WRAPPED) {
+                return Err(NextHopError::WrappedAlone);
             }
             let host = part.parse()?;
             if hosts.contains(&host) {
@@ -383,6 +409,21 @@ impl FromStr for NextHop {
         }
         Ok(Self::new(Protocol::Smtp, Exchanger::Static, hosts))
     }
+}
+
+/// The server of a next hop that speaks TLS from the first byte.
+fn wrapped(text: &str) -> Result<HostPort, NextHopError> {
+    if text.contains(',') {
+        return Err(NextHopError::WrappedAlone);
+    }
+    let host: HostPort = text.parse()?;
+    let port = if has_port(text) { host.port } else { PORT_WRAPPED };
+    Ok(HostPort { port, ..host })
+}
+
+/// True if a port is written.
+fn has_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'))
 }
 
 /// The server of a next hop that speaks LMTP; `None` if it is none of those.
@@ -400,8 +441,7 @@ fn lmtp(text: &str) -> Result<Option<HostPort>, NextHopError> {
         return Err(NextHopError::LmtpAlone);
     }
     let host: HostPort = rest.parse()?;
-    let has_port = rest.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-    match (has_port, host.port) {
+    match (has_port(rest), host.port) {
         (false, _) => Err(NextHopError::LmtpPort(text.to_owned())),
         (true, PORT) => Err(NextHopError::LmtpOnSmtp(text.to_owned())),
         (true, _) => Ok(Some(host)),
@@ -429,6 +469,20 @@ mod tests {
             let next_hop: NextHop = text.parse().unwrap();
             assert_eq!(next_hop.protocol(), Protocol::Lmtp);
             assert_eq!(next_hop.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn tls_from_the_first_byte_is_one_server_on_a_port_of_its_own() {
+        for (text, shown) in [
+            ("smtps://mail.example.test", "smtps://mail.example.test:465"),
+            ("smtps://[2001:db8::1]", "smtps://[2001:db8::1]:465"),
+            ("smtps://10.0.0.1:4465", "smtps://10.0.0.1:4465"),
+        ] {
+            let next_hop: NextHop = text.parse().unwrap();
+            assert!(next_hop.is_wrapped() && next_hop.protocol() == Protocol::Smtp);
+            assert_eq!(next_hop.to_string(), shown);
+            assert_eq!(shown.parse::<NextHop>().unwrap(), next_hop);
         }
     }
 
@@ -461,6 +515,9 @@ mod tests {
             ("lmtp://127.0.0.1:25", "never spoken on port 25"),
             ("lmtp://127.0.0.1:24, 10.0.0.1", "stands alone"),
             ("10.0.0.1, lmtp:unix:/run/lmtp", "stands alone"),
+            ("smtps://a.test, b.test", "'smtps://' is one server"),
+            ("10.0.0.1, smtps://a.test", "'smtps://' is one server"),
+            ("smtps://", "a host is missing"),
             ("lmtp:unix:run/lmtp", "one absolute path"),
             ("lmtp:unix:", "one absolute path"),
             ("2001:db8::1", "write '[2001:db8::1]'"),

@@ -338,7 +338,13 @@ fn fitting_tls<'a>(
             "'dane' rests on signed DNS; let a validating resolver on this machine answer, and write 'dns: { servers: [127.0.0.1], trust_ad: true }'",
         );
     }
-    if target.next_hop().is_some_and(|hop| !hop.is_socket()) {
+    if let Some(hop) = target.next_hop().filter(|hop| !hop.is_socket()) {
+        if hop.is_wrapped() && tls == TlsPolicy::None {
+            read.fault(
+                &route.key("tls"),
+                format!("TLS is what '{target}' begins with; write encrypt or verify"),
+            );
+        }
         return tls;
     }
     for key in ["tls", "tls_roots"] {

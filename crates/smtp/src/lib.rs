@@ -107,6 +107,7 @@ pub mod reply;
 pub mod sasl;
 pub mod session;
 pub mod transaction;
+pub mod transcript;
 pub mod xclient;
 pub mod xtext;
 

@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use mail_model::MessageId;
+use control::switch::TraceWay;
+use mail_model::{MessageId, WallTime};
 
 use self::common::Common;
 use self::queue::Queue;
@@ -184,7 +185,14 @@ enum Dkim {
 #[derive(Debug, Subcommand)]
 enum Ledger {
     /// Do the books of every queue balance? Lists what is in doubt.
-    Verify,
+    Verify {
+        /// Count only what was done since then: how long ago (2h, 7d), or a moment (2026-03-01T12:00:00Z).
+        ///
+        /// A queue keeps sums where it begins a segment, so the count begins with the last segment that was begun before;
+        /// the listing says when that was.
+        #[arg(long, value_name = "T", value_parser = ledger::since)]
+        since: Option<WallTime>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -193,6 +201,27 @@ enum Trace {
     Message {
         /// Its id, as in the 250 reply.
         id: MessageId,
+    },
+    /// Watch what clients of this node and its switch say to each other, while they say it.
+    ///
+    /// Dialogues that begin from now on are shown, and others from their next message on; neither messages nor what proves who
+    /// somebody is. A mail server that is busy says more than can be read: name whom you want to see.
+    In {
+        /// A client: its address, a network, or a part of the host name that a front said. Everybody if not said.
+        #[arg(default_value = "")]
+        client: String,
+        /// How long.
+        #[arg(long = "for", value_name = "DURATION", default_value = "1m", value_parser = settings::parse_duration)]
+        span: Duration,
+    },
+    /// The same with next hops, for all queues that this node serves.
+    Out {
+        /// A host, its address or network, or a part of its name or of the domain that mail is for. Everybody if not said.
+        #[arg(default_value = "")]
+        destination: String,
+        /// How long.
+        #[arg(long = "for", value_name = "DURATION", default_value = "1m", value_parser = settings::parse_duration)]
+        span: Duration,
     },
 }
 
@@ -281,8 +310,12 @@ fn run(cli: &Cli) -> Outcome {
         Noun::Dkim(Dkim::Keygen { file, kind }) => dkim::keygen(file, *kind),
         Noun::Dkim(Dkim::Record) => dkim::record(&context()?),
         Noun::Queue(verb) => queue::run(&cli.common, verb),
-        Noun::Ledger(Ledger::Verify) => ledger::verify(&context()?),
+        Noun::Ledger(Ledger::Verify { since }) => ledger::verify(&context()?, *since),
         Noun::Trace(Trace::Message { id }) => trace::message(&context()?, id),
+        Noun::Trace(Trace::In { client, span }) => trace::live::run(&context()?, TraceWay::In, client, *span),
+        Noun::Trace(Trace::Out { destination, span }) => {
+            trace::live::run(&context()?, TraceWay::Out, destination, *span)
+        }
         Noun::User(verb) => user::run(&context()?, verb),
         Noun::Route(Route::Test { address }) => route::test(&context()?, address),
     }

@@ -77,8 +77,18 @@ fn order(context: &Context, order: Order<'_>, choice: &Choice, reason: &str) -> 
     let by = by(context, reason);
     for (queue, (node, ids)) in &plan.messages {
         let program = Program::Switch(queue.clone());
-        let (done, fault) =
-            carry_out(|request| context.ask(node, &program, request, OPERATE_WITHIN), order, ids, &by);
+        let (done, fault) = carry_out(
+            |request| context.ask(node, &program, request, OPERATE_WITHIN),
+            order,
+            ids,
+            &by,
+            |so_far| {
+                // What is done at once needs no word on the way.
+                if ids.len() > OPERATE_MESSAGES_MAX {
+                    complain(format_args!("queue {queue}: {so_far} of {} messages", ids.len())).ok();
+                }
+            },
+        );
         gone |= done.absent > 0;
         let asked = ids.len() as u64;
         let unchanged = asked.saturating_sub(done.messages).saturating_sub(done.absent);
@@ -117,8 +127,9 @@ fn carry_out(
     order: Order<'_>,
     ids: &[MessageId],
     by: &str,
+    mut progress: impl FnMut(usize),
 ) -> (Operated, Option<String>) {
-    let mut done = Operated::default();
+    let (mut done, mut asked) = (Operated::default(), 0);
     for batch in ids.chunks(OPERATE_MESSAGES_MAX) {
         let to = order.to.map(str::to_owned);
         let request =
@@ -128,8 +139,16 @@ fn carry_out(
                 done.messages += more.messages;
                 done.recipients += more.recipients;
                 done.absent += more.absent;
+                asked += batch.len();
+                progress(asked);
             }
-            Ok(Answer::Status(_) | Answer::Ready(_) | Answer::Done { .. } | Answer::Metrics { .. }) => {
+            Ok(
+                Answer::Status(_)
+                | Answer::Ready(_)
+                | Answer::Done { .. }
+                | Answer::Traced(_)
+                | Answer::Metrics { .. },
+            ) => {
                 return (done, Some(misfit().message));
             }
             Err(failure) => return (done, Some(failure.message)),

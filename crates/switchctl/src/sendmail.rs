@@ -13,10 +13,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use control::maildrop::{self, Letter};
+use control::maildrop::{self, Letter, Wishes};
 use control::switch::Verb;
 use daemon_kit::configuration;
-use mail_model::{Mailbox, ReversePath};
+use mail_model::{Envelope, Mailbox, ReversePath};
 use nix::unistd::{User, getuid};
 use settings::{Settings, TlsMode};
 use uuid::Uuid;
@@ -121,6 +121,14 @@ fn send(options: &Options, settings: &Settings) -> Result<(), Refusal> {
         let gecos = user?.gecos.into_string().ok()?;
         gecos.split(',').next().map(str::to_owned).filter(|name| !name.is_empty())
     });
+    let wishes = Wishes {
+        notify: options.notify.clone(),
+        ret: options.returned.clone(),
+        envid: options.envid.clone(),
+    };
+    // Said here, where there is somebody to read it.
+    let tried = wishes.apply(&mut Envelope::from_sender(ReversePath::Null));
+    tried.map_err(|why| Refusal::new(EX_USAGE, why))?;
     let limit = settings.limits.session.limits.message_size;
     let text = read(options.ignores_dots(), limit)?;
     let content = Content::new(&text);
@@ -148,7 +156,7 @@ fn send(options: &Options, settings: &Settings) -> Result<(), Refusal> {
     let defaults =
         Defaults { sender: &sender, full_name: full_name.as_deref(), id: &format!("{id}@{domain}") };
     let bytes = content.complete(&defaults);
-    let letter = Letter::new(&from, &to, !bytes.is_ascii());
+    let letter = Letter::new(&from, &to, !bytes.is_ascii()).wishing(wishes);
     let directory = maildrop::directory(&settings.node.state_dir);
     // The name begins with the time, so that mail is taken in order.
     let name = format!("{:016}-{id}", jiff::Timestamp::now().as_microsecond());

@@ -47,9 +47,13 @@ fn ask(context: &Context, queue: &QueueId, request: Request) -> Result<String, S
     let node = owner(context, queue)?;
     match context.ask(&node, &Program::Switch(queue.clone()), request, OPERATE_WITHIN) {
         Ok(Answer::Done { message }) => Ok(message),
-        Ok(Answer::Status(_) | Answer::Ready(_) | Answer::Operated(_) | Answer::Metrics { .. }) => {
-            Err(misfit().message)
-        }
+        Ok(
+            Answer::Status(_)
+            | Answer::Ready(_)
+            | Answer::Operated(_)
+            | Answer::Traced(_)
+            | Answer::Metrics { .. },
+        ) => Err(misfit().message),
         Err(failure) => Err(failure.message),
     }
 }

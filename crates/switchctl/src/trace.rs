@@ -2,6 +2,8 @@
 //!
 //! It is read from the segments. What ended so long ago that its segment was removed is in the log only.
 
+pub(crate) mod live;
+
 use mail_model::{Epoch, MessageId, RecipientIndex, WallTime};
 use queue_format::record::{
     Failure as How, MessageKey, MessageRecord, OutcomeGroup, Record, Verb, Verdict, decode_envelope,

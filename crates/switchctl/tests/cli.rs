@@ -425,6 +425,13 @@ async fn the_ledger_balances_and_names_what_is_in_doubt() {
     "]].assert_eq(&verify.out);
     let answer = site.run(&["ledger", "verify", "--node", "a", "-o", "json"]).json();
     assert_eq!(answer["in_doubt"][0]["recipients"], Value::from(vec!["two@example.test"]));
+    // The only segment began with the queue, so all of it was done since then, and nothing was there.
+    let answer = site.run(&["ledger", "verify", "--node", "a", "--since", "1h", "-o", "json"]).json();
+    let row = &answer["items"][0];
+    assert_eq!((&row["accepted"], &row["queued"], &row["queued_then"]), (&4.into(), &3.into(), &0.into()));
+    assert!(row["since"].as_str().unwrap().ends_with('Z') && row["balances"] == true, "{answer}");
+    let wrong = site.run(&["ledger", "verify", "--since", "yesterday"]);
+    assert!(wrong.code == 2 && wrong.err.contains("2026-03-01T12:00:00Z"), "{}", wrong.err);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -457,6 +464,8 @@ fn programs_that_do_not_run_are_named_with_a_remedy() {
     let run = site.run(&["ha", "status"]);
     assert_eq!(run.code, 1);
     assert!(run.err.contains("heartbeatd is not running on this node"), "{}", run.err);
+    let trace = site.run(&["trace", "in", "192.0.2.1"]);
+    assert!(trace.code == 1 && trace.err.contains("is not running on this node"), "{}", trace.err);
     let status = site.run(&["status"]);
     assert_eq!(status.code, 3);
     assert!(status.out.contains("the switch of queue a is not running"), "{}", status.out);

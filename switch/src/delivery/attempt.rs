@@ -411,7 +411,10 @@ async fn connected(
     let own = own.filter(Connection::is_settled);
     let idle = context.settings.load().delivery.cache.idle;
     match own.or_else(|| context.pool.take(hop, idle, context.clock.now())) {
-        Some(connection) => Ok((connection, None)),
+        Some(mut connection) => {
+            connection.let_watch(&context.tracers, hop);
+            Ok((connection, None))
+        }
         None => fresh(context, hop).await.map(|(connection, walk)| (connection, Some(walk))),
     }
 }

@@ -8,9 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use control::switch::TraceWay;
 use mail_model::{Domain, EnhancedStatus, Reply, ReplyClass};
 use mail_send::SmtpClient;
-use routing::{Credentials, Host, HostPort, Identity, Protocol};
+use routing::{Credentials, Host, HostPort, Identity, NextHop, Protocol};
 use rustls::pki_types::ServerName;
 use smtp::hello;
 use smtp::limits::SendTimeouts;
@@ -23,6 +24,7 @@ use tokio::time::timeout;
 use super::login;
 use super::wire::ReplyReader;
 use crate::tls::{Demand, Stream, Tls, Trust};
+use crate::tracers::{Subject, Tracers};
 
 /// How long one address may take to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -76,12 +78,18 @@ pub(crate) struct Approach<'a> {
     pub(crate) name: &'a Domain,
     pub(crate) timeouts: &'a SendTimeouts,
     pub(crate) protocol: Protocol,
+    /// TLS is spoken from the first byte.
+    pub(crate) wrapped: bool,
     pub(crate) demand: &'a Demand,
     /// Whom mail is given to it as.
     pub(crate) credentials: Option<&'a Credentials>,
     /// What it is shown under TLS if it asks for it.
     pub(crate) identity: Option<&'a Identity>,
     pub(crate) tls: &'a Tls,
+    /// Who watches.
+    pub(crate) tracers: &'a Tracers,
+    /// The next hop, as it is shown.
+    pub(crate) hop: &'a str,
     /// How long a TLS handshake may take.
     pub(crate) handshake: Duration,
     /// It gets 8-bit content whatever it offers.
@@ -98,7 +106,7 @@ impl Approach<'_> {
         if let Host::Socket(path) = &host.host {
             let connected = timeout(CONNECT_TIMEOUT, UnixStream::connect(path)).await;
             let connected = connected.map_err(|_| unreachable(host, "nobody accepts in time"))?;
-            let stream = Stream::Local(connected.map_err(|error| unreachable(host, &error.to_string()))?);
+            let stream = Stream::local(connected.map_err(|error| unreachable(host, &error.to_string()))?);
             return self.begin(stream, None, host).await;
         }
         let mut failure = Failure::from(unreachable(host, "the name has no address"));
@@ -119,7 +127,7 @@ impl Approach<'_> {
         let connected = timeout(CONNECT_TIMEOUT, self.connect(address)).await;
         let stream = connected.map_err(|_| unreachable(host, "nobody accepts in time"))?.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
-        self.begin(Stream::Plain(stream), Some(address), host).await
+        self.begin(Stream::plain(stream), Some(address), host).await
     }
 
     /// From the queue's own address, if it has one and this machine has it now.
@@ -141,22 +149,31 @@ impl Approach<'_> {
     /// Greeting, hello and TLS on an open connection. `address` is `None` for a server on this machine.
     async fn begin(
         self,
-        stream: Stream,
+        mut stream: Stream,
         address: Option<SocketAddr>,
         host: &HostPort,
     ) -> Result<Connection, Failure> {
         let failed = |error: &mail_send::Error| refusal(host, error);
         // RFC 5321 4.5.3.2.1: 5 minutes for the greeting, as for MAIL.
         let patience = Duration::from_millis(self.timeouts.mail_ms);
+        let ip = address.map(|address| address.ip());
+        stream.listen_with(|| self.tracers.tap(TraceWay::Out, || subject(host, ip, self.hop)));
         let mut client = Client { stream, timeout: patience };
+        let wrapped = if self.wrapped { self.demand.trust(true).zip(address) } else { None };
+        if let Some((trust, address)) = wrapped {
+            let shaken = self.shake_hands(&mut client, host, address, trust).await;
+            shaken.map_err(|why| tls_failed(host, &why))?;
+        }
         let greeting = timeout(patience, client.read()).await;
         let greeting = greeting.map_err(|_| unreachable(host, "no greeting"))?.map_err(|e| failed(&e))?;
         if greeting.code != 220 {
             return Err(refusal(host, &mail_send::Error::UnexpectedReply(greeting)).into());
         }
+        // What never leaves this machine, and what came under TLS from whom it should, is believed.
+        let is_verified = wrapped.map_or(address.is_none(), |(trust, _)| !matches!(trust, Trust::Anybody));
         let (mut extensions, offers_tls, mut mechanisms) =
-            self.hello(&mut client, address.is_none()).await.map_err(|e| failed(&e))?;
-        let trust = self.demand.trust(offers_tls);
+            self.hello(&mut client, is_verified).await.map_err(|e| failed(&e))?;
+        let trust = if wrapped.is_some() { None } else { self.demand.trust(offers_tls) };
         if let Some((trust, address)) = trust.zip(address) {
             if !offers_tls {
                 // RFC 3463 3.8: security features not supported.
@@ -238,6 +255,22 @@ impl Approach<'_> {
         address: SocketAddr,
         trust: Trust<'_>,
     ) -> Result<(), String> {
+        // What a peer sends behind its reply in clear is dropped here, and its handshake fails.
+        let reply = client.cmd("STARTTLS\r\n").await.map_err(|error| error.to_string())?;
+        if reply.code != 220 {
+            return Err(format!("STARTTLS was answered with {} {}", reply.code, reply.message));
+        }
+        self.shake_hands(client, host, address, trust).await
+    }
+
+    /// The error says why there is no TLS.
+    async fn shake_hands(
+        self,
+        client: &mut Client,
+        host: &HostPort,
+        address: SocketAddr,
+        trust: Trust<'_>,
+    ) -> Result<(), String> {
         let config = self.tls.outward().config(trust, self.identity);
         let config = config.ok_or("the roots or the certificate of its route are not loaded")?;
         let name = match (&host.host, trust) {
@@ -251,11 +284,6 @@ impl Approach<'_> {
             },
             (Host::Socket(_), _) => return Err("no TLS is spoken on this machine".to_owned()),
         };
-        // What a peer sends behind its reply in clear is dropped here, and its handshake fails.
-        let reply = client.cmd("STARTTLS\r\n").await.map_err(|error| error.to_string())?;
-        if reply.code != 220 {
-            return Err(format!("STARTTLS was answered with {} {}", reply.code, reply.message));
-        }
         match timeout(self.handshake, client.stream.connect_tls(config, name)).await {
             Ok(done) => done.map_err(|error| error.to_string()),
             Err(_) => Err("the handshake took too long".to_owned()),
@@ -329,6 +357,17 @@ impl Connection {
         self.input.is_empty() && nothing.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
     }
 
+    /// Lets an operator watch who wants to, from here on: between two messages.
+    pub(crate) fn let_watch(&mut self, tracers: &Tracers, hop: &NextHop) {
+        if tracers.is_idle() {
+            return;
+        }
+        let address = self.stream.socket().ok().and_then(|socket| socket.peer_addr().ok());
+        let host = &self.host;
+        let subject = || subject(host, address.map(|address| address.ip()), &hop.to_string());
+        self.stream.listen_with(|| tracers.tap(TraceWay::Out, subject));
+    }
+
     /// True under TLS.
     pub(crate) fn is_secured(&self) -> bool {
         self.stream.is_tls()
@@ -357,6 +396,11 @@ impl Connection {
     }
 }
 
+/// How a next hop is called where dialogues are watched.
+fn subject(host: &HostPort, address: Option<IpAddr>, hop: &str) -> Subject {
+    Subject { address, names: vec![host.to_string(), hop.to_owned()] }
+}
+
 /// No session came about, so nothing is final: the peer speaks for itself, not for a recipient.
 fn refusal(host: &HostPort, error: &mail_send::Error) -> Reply {
     if let mail_send::Error::UnexpectedReply(reply) = error {
@@ -382,7 +426,7 @@ impl Connection {
     /// One that leads nowhere.
     pub(crate) fn nowhere() -> Self {
         Self {
-            stream: Stream::Gone,
+            stream: Stream::nowhere(),
             input: BytesMut::new(),
             replies: ReplyReader::default(),
             extensions: PeerExtensions::default(),

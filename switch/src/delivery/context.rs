@@ -26,6 +26,7 @@ use crate::counters::Counters;
 use crate::names::LiveNames;
 use crate::sts::StsPolicies;
 use crate::tls::LiveTls;
+use crate::tracers::Tracers;
 
 /// A destination that cannot be reached is left alone for this long at first.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
@@ -41,6 +42,8 @@ pub struct DeliveryParts {
     pub settings: Arc<ArcSwap<Settings>>,
     /// What is asked of next hops under TLS; replaced as the settings are.
     pub tls: LiveTls,
+    /// Who watches dialogues.
+    pub tracers: Arc<Tracers>,
     /// Who is asked for names; replaced as the settings are.
     pub names: LiveNames,
     /// The clock.
@@ -66,6 +69,7 @@ pub(crate) struct Context {
     pub(crate) queue: Queue,
     pub(crate) settings: Arc<ArcSwap<Settings>>,
     pub(crate) tls: LiveTls,
+    pub(crate) tracers: Arc<Tracers>,
     pub(crate) names: LiveNames,
     pub(crate) sts: StsPolicies,
     pub(crate) clear: ClearHosts,
@@ -106,6 +110,7 @@ impl Context {
             queue: parts.queue,
             settings: parts.settings,
             tls: parts.tls,
+            tracers: parts.tracers,
             names: parts.names,
             sts,
             clear: ClearHosts::default(),

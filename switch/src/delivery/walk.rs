@@ -30,8 +30,11 @@ pub(crate) struct Walk {
 #[derive(Debug)]
 struct Manner {
     protocol: Protocol,
+    wrapped: bool,
     credentials: Option<Credentials>,
     identity: Option<Identity>,
+    /// The next hop, for people.
+    hop: String,
 }
 
 impl Walk {
@@ -41,6 +44,9 @@ impl Walk {
             unless_stopped(context, published::stops(context, domain, hop.tls())).await??
         } else {
             let demand = Demand::of(hop.tls());
+            // There is no way to speak to it in clear.
+            let in_clear = matches!(demand, Demand::Clear | Demand::May);
+            let demand = if hop.is_wrapped() && in_clear { Demand::Encrypt } else { demand };
             let stop = |host: &HostPort| Stop {
                 host: host.clone(),
                 addresses: None,
@@ -51,8 +57,10 @@ impl Walk {
         };
         let manner = Manner {
             protocol: hop.protocol(),
+            wrapped: hop.is_wrapped(),
             credentials: hop.credentials().cloned(),
             identity: hop.identity().cloned(),
+            hop: hop.to_string(),
         };
         Ok(Self { stops, manner, is_mx: hop.is_mx() })
     }
@@ -148,6 +156,7 @@ impl Door<'_> {
         let owner = settings.delivery.owner(self.context.queue.id());
         let approach = Approach {
             protocol: self.manner.protocol,
+            wrapped: self.manner.wrapped,
             name: owner.and_then(|owner| owner.ehlo.as_ref()).unwrap_or(&settings.node.hostname),
             source: owner.map_or(&[], |owner| &owner.source),
             timeouts: &settings.limits.send,
@@ -155,6 +164,8 @@ impl Door<'_> {
             credentials: self.manner.credentials.as_ref(),
             identity: self.manner.identity.as_ref(),
             tls: &tls,
+            tracers: &self.context.tracers,
+            hop: &self.manner.hop,
             handshake: settings.limits.tls_handshake,
             takes_eight_bit: settings.delivery.eight_bit == EightBit::Send,
         };

@@ -4,8 +4,8 @@
 //! It reads nothing while a question is open, so a slow disk slows the client down and fills no memory.
 
 mod guard;
+mod line;
 mod permission;
-mod tls;
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -119,7 +119,7 @@ impl Conversation {
             TlsMode::StartTls => Protection::None,
         };
         Self {
-            stream: Stream::Plain(stream),
+            stream: Stream::plain(stream),
             visitor,
             place,
             door,
@@ -159,6 +159,7 @@ impl Conversation {
 
     async fn converse(&mut self) -> io::Result<()> {
         self.stream.socket()?.set_nodelay(true)?;
+        self.let_watch();
         if self.door.mode == TlsMode::Implicit {
             self.shake_hands().await?;
         }
@@ -188,6 +189,7 @@ impl Conversation {
             if self.session.is_closed() || self.hang_up {
                 return Ok(());
             }
+            self.let_watch();
             event = match self.overdone.take() {
                 Some(reply) => Event::SendAway(reply),
                 None => self.next_event().await,

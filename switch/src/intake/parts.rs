@@ -16,6 +16,7 @@ use crate::counters::Counters;
 use crate::names::LiveNames;
 use crate::readiness::Gate;
 use crate::tls::LiveTls;
+use crate::tracers::Tracers;
 
 /// A listener, as its sessions know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub(crate) struct Parts {
     pub(crate) settings: Arc<ArcSwap<Settings>>,
     /// The certificates in use.
     pub(crate) tls: LiveTls,
+    /// Who watches dialogues.
+    pub(crate) tracers: Arc<Tracers>,
     /// Who may submit mail.
     pub(crate) logins: Logins,
     /// Who sees whole messages; replaced as the settings are.

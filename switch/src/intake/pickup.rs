@@ -113,6 +113,9 @@ async fn store(parts: &Parts, left: Left, name: &str) -> Fate {
     envelope.body = if left.letter.eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit };
     envelope.smtputf8 = to.iter().any(mail_model::Mailbox::is_international);
     envelope.recipients.extend(to.into_iter().map(Recipient::plain));
+    if let Err(why) = left.letter.wishes().apply(&mut envelope) {
+        return Fate::Refused(why);
+    }
     // The tables are out of reach or mistaken for now, whatever it is.
     let Ok(envelope) = recipients::rewritten(&settings, &envelope) else { return Fate::Later };
     let (key, at, uid) = (parts.queue.next_key(), parts.clock.wall(), left.uid);

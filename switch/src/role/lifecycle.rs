@@ -145,6 +145,7 @@ impl Lifecycle {
                 queue: self.queue.clone(),
                 settings: Arc::clone(&self.admin.settings),
                 tls: Arc::clone(&self.tls),
+                tracers: Arc::clone(&self.admin.tracers),
                 names: Arc::clone(&self.names),
                 clock: Arc::clone(&self.admin.clock),
                 counters: Arc::clone(&self.admin.counters),

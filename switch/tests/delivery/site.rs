@@ -24,6 +24,7 @@ use switch::counters::Counters;
 use switch::delivery::{Delivery, DeliveryParts};
 use switch::names::Names;
 use switch::tls::Tls;
+use switch::tracers::Tracers;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const BODY: &[u8] =
@@ -112,6 +113,7 @@ impl Site {
             queue: self.queue.clone(),
             settings: Arc::clone(&self.live),
             tls: Arc::new(ArcSwap::from_pointee(Tls::load(&self.settings, Role::Secondary).unwrap())),
+            tracers: Arc::new(Tracers::new(Arc::new(SystemClock))),
             names: Arc::new(ArcSwap::from_pointee(Names::new(&self.settings).unwrap())),
             clock: Arc::new(SystemClock),
             counters: Arc::clone(&self.counters),

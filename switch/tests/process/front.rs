@@ -14,6 +14,8 @@ use tokio_rustls::TlsAcceptor;
 pub(crate) enum Manner {
     /// As it should.
     Works(Arc<ServerConfig>),
+    /// From the first byte.
+    Wrapped(Arc<ServerConfig>),
     /// It says 220 and closes.
     Breaks,
     /// It offers it and answers 454.
@@ -60,6 +62,12 @@ impl Front {
 }
 
 async fn serve(stream: TcpStream, manner: &Manner, sink: SocketAddr, counts: &Counts) -> Option<()> {
+    if let Manner::Wrapped(config) = manner {
+        let mut client = TlsAcceptor::from(Arc::clone(config)).accept(stream).await.ok()?;
+        counts.secured.fetch_add(1, Ordering::Relaxed);
+        client.write_all(b"220 front.test ESMTP\r\n").await.ok()?;
+        return pass(client, sink, None).await;
+    }
     let mut client = BufReader::new(stream);
     client.write_all(b"220 front.test ESMTP\r\n").await.ok()?;
     loop {
@@ -73,7 +81,7 @@ async fn serve(stream: TcpStream, manner: &Manner, sink: SocketAddr, counts: &Co
         } else if line.starts_with("STARTTLS") {
             counts.asked.fetch_add(1, Ordering::Relaxed);
             let reply: &[u8] = match manner {
-                Manner::Works(_) | Manner::Breaks => b"220 go ahead\r\n",
+                Manner::Works(_) | Manner::Wrapped(_) | Manner::Breaks => b"220 go ahead\r\n",
                 Manner::Refuses | Manner::None => b"454 4.7.0 not now\r\n",
             };
             client.write_all(reply).await.ok()?;

@@ -1,8 +1,8 @@
 //! Mail that programs of this machine leave for the switch.
 
-use control::maildrop::{self, Letter};
+use control::maildrop::{self, Letter, Wishes};
 use mail_model::{Mailbox, ReversePath};
-use rig::{Sink, SinkOptions};
+use rig::{Behaviour, Extensions, Sink, SinkOptions};
 use rustix::process::Signal;
 
 use crate::site::{Config, PATIENCE, Site, clock, until};
@@ -54,4 +54,25 @@ async fn what_cannot_be_understood_is_set_aside_and_does_not_stop_the_rest() {
     assert_eq!(switch.ended().await, 0);
     let log = std::fs::read_to_string(site.path().join("switch.log")).unwrap();
     assert!(log.contains("maildrop.in_doubt") && log.contains("maildrop.refused"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_is_made_as_it_was_wished_by_who_left_the_message() {
+    let extensions = Extensions { dsn: false, ..Extensions::default() };
+    let behaviour = Behaviour { extensions, ..Behaviour::default() };
+    let sink = Sink::start(SinkOptions { behaviour, ..SinkOptions::new(clock()) }).unwrap();
+    let site = Site::new(&Config { next_hop: Some(sink.address()), ..Config::default() });
+    let drop = maildrop::directory(&site.path().join("state"));
+    std::fs::create_dir_all(&drop).unwrap();
+    let text = |text: &str| Some(text.to_owned());
+    let wishes = Wishes { notify: text("success"), ret: text("hdrs"), envid: text("id 1") };
+    maildrop::leave(&drop, "1", &letter("a@example.test").wishing(wishes), TEXT).unwrap();
+    let _switch = site.start_ready().await;
+    assert!(sink.wait_for(|tally| tally.deliveries >= 1, PATIENCE).await, "{:?}", sink.tally());
+    // The next hop makes no reports, so this switch does.
+    assert!(sink.wait_for(|tally| tally.deliveries >= 2, PATIENCE).await, "{:?}", sink.tally());
+    let report = sink.deliveries().pop().unwrap();
+    assert_eq!(report.recipients, ["me@example.test"]);
+    let all = site.inspect().replay.books.totals();
+    assert_eq!(all.generated, 1);
 }

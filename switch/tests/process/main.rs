@@ -35,3 +35,4 @@ mod submission;
 mod tables;
 mod tls_in;
 mod tls_out;
+mod trace;

@@ -25,7 +25,11 @@ async fn operate(site: &Site, verb: Verb, messages: &[&MessageId]) -> Operated {
     let reason = "ann@host.test: a test".to_owned();
     match site.ask(Request::Operate { verb, messages, reason, to: None }).await.unwrap() {
         Answer::Operated(operated) => operated,
-        other @ (Answer::Status(_) | Answer::Ready(_) | Answer::Done { .. } | Answer::Metrics { .. }) => {
+        other @ (Answer::Status(_)
+        | Answer::Ready(_)
+        | Answer::Done { .. }
+        | Answer::Traced(_)
+        | Answer::Metrics { .. }) => {
             unreachable!("{other:?}")
         }
     }

@@ -71,7 +71,11 @@ async fn what_only_a_restart_changes_is_named() {
         Answer::Done { message } => {
             assert!(message.contains("queue") && message.contains("restart"), "{message}");
         }
-        other @ (Answer::Status(_) | Answer::Ready(_) | Answer::Operated(_) | Answer::Metrics { .. }) => {
+        other @ (Answer::Status(_)
+        | Answer::Ready(_)
+        | Answer::Operated(_)
+        | Answer::Traced(_)
+        | Answer::Metrics { .. }) => {
             unreachable!("{other:?}")
         }
     }

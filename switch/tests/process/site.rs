@@ -182,6 +182,7 @@ impl Site {
             other @ (Answer::Ready(_)
             | Answer::Done { .. }
             | Answer::Operated(_)
+            | Answer::Traced(_)
             | Answer::Metrics { .. }) => {
                 unreachable!("{other:?}")
             }

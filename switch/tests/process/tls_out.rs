@@ -142,3 +142,28 @@ async fn under_verify_the_certificate_must_be_trusted_and_name_the_host() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_next_hop_that_speaks_tls_from_the_first_byte_gets_mail_under_the_policy_of_its_route() {
+    for (route, host, delivered) in
+        [("", "whatever.test", true), (VERIFY, "127.0.0.1", true), (VERIFY, "other.test", false)]
+    {
+        let folder = folder(host);
+        let sink = Sink::start(SinkOptions { keep_bytes_max: 8 << 20, ..SinkOptions::new(clock()) }).unwrap();
+        let manner = Manner::Wrapped(certificates::showing(folder.path(), "hop"));
+        let front = Front::start(sink.address(), manner).await;
+        let hop = Some(format!("smtps://{}", front.address));
+        let site = Site::new(&Config { route, hop, ..Config::default() });
+        std::fs::copy(folder.path().join("hop.pem"), site.path().join("roots.pem")).unwrap();
+        let switch = site.start_ready().await;
+        let scene = Scene { site, switch, sink, front };
+        scene.send().await;
+        if delivered {
+            scene.is_delivered(1).await;
+            assert_eq!(scene.front.counts(), [0, 1, 0], "{route}");
+            until("the attempt is told", || scene.switch.log().contains("tls=true delivered=1")).await;
+        } else {
+            scene.is_deferred("4.7.5").await;
+        }
+    }
+}

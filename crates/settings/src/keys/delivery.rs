@@ -12,9 +12,9 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key(
         "routes[].next_hop",
-        "hosts, `mx`, `lmtp://host:port`, `lmtp:unix:/path`, `discard`, `hold` or `error: STATUS text`",
+        "hosts, `mx`, `smtps://host:port`, `lmtp://host:port`, `lmtp:unix:/path`, `discard`, `hold` or `error: STATUS text`",
         Required,
-        "Where that mail goes: `10.0.0.1, mx.example.test:2525, [2001:db8::1]:25`, tried in this order. Port 25 if none is written. `mx`: to the hosts that DNS names for the recipient's domain (RFC 5321 5.1), best preference first. `lmtp:` is one server that speaks LMTP (RFC 2033). `discard`: it is taken and deleted, and nobody is told. `hold`: it is set aside; when it is released its route is looked up again. `error: 5.1.1 no such user`: it is refused at RCPT, with 4.x.x for now and with 5.x.x for good, and bounces if it is in the queue already.",
+        "Where that mail goes: `10.0.0.1, mx.example.test:2525, [2001:db8::1]:25`, tried in this order. Port 25 if none is written. `mx`: to the hosts that DNS names for the recipient's domain (RFC 5321 5.1), best preference first. `smtps://` is one server that speaks TLS from the first byte (RFC 8314; port 465 if none is written): with any certificate, or a valid one with `tls: verify`. `lmtp:` is one server that speaks LMTP (RFC 2033). `discard`: it is taken and deleted, and nobody is told. `hold`: it is set aside; when it is released its route is looked up again. `error: 5.1.1 no such user`: it is refused at RCPT, with 4.x.x for now and with 5.x.x for good, and bounces if it is in the queue already.",
     ),
     key(
         "routes[].tls",

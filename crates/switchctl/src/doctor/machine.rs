@@ -21,7 +21,13 @@ pub(super) fn look(context: &Context, findings: &mut Findings) {
     let own = QueueId::of(context.settings.node.id.clone());
     let running = match context.ask_switch(&own, Request::Status) {
         Ok(Answer::Status(status)) => Some(status.pid),
-        Ok(Answer::Ready(_) | Answer::Done { .. } | Answer::Operated(_) | Answer::Metrics { .. })
+        Ok(
+            Answer::Ready(_)
+            | Answer::Done { .. }
+            | Answer::Operated(_)
+            | Answer::Traced(_)
+            | Answer::Metrics { .. },
+        )
         | Err(_) => None,
     };
     ports(&context.settings, running.is_some(), findings);

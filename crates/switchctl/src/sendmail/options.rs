@@ -63,16 +63,19 @@ pub(super) struct Options {
     hops: Option<String>,
     #[arg(short = 'L', hide = true)]
     label: Option<String>,
-    #[arg(short = 'N', hide = true)]
-    notify: Option<String>,
+    /// When to report: never, or some of success,failure,delay.
+    #[arg(short = 'N', value_name = "WHEN")]
+    pub(super) notify: Option<String>,
     #[arg(short = 'O', hide = true)]
     option: Vec<String>,
     #[arg(short = 'p', hide = true)]
     protocol: Option<String>,
-    #[arg(short = 'R', hide = true)]
-    returned: Option<String>,
-    #[arg(short = 'V', hide = true)]
-    envid: Option<String>,
+    /// What a report of failure returns: full or hdrs.
+    #[arg(short = 'R', value_name = "WHAT")]
+    pub(super) returned: Option<String>,
+    /// A name of the message that reports repeat.
+    #[arg(short = 'V', value_name = "ENVID")]
+    pub(super) envid: Option<String>,
     #[arg(short = 'X', hide = true)]
     log: Option<String>,
     /// Recipients.

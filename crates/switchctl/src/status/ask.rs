@@ -33,6 +33,7 @@ pub(super) fn ask_switch(context: &Context, node: &NodeId, queue: &QueueId) -> R
             switch::Answer::Ready(_)
             | switch::Answer::Done { .. }
             | switch::Answer::Operated(_)
+            | switch::Answer::Traced(_)
             | switch::Answer::Metrics { .. },
         ) => Err(misfit().message),
         Err(Failure { message, .. }) => Err(message),

@@ -38,6 +38,16 @@ fn sendmail_leaves_a_whole_message_while_no_switch_runs() {
     std::io::Read::read_to_string(&mut left.content, &mut content).unwrap();
     assert!(content.contains("From: \"Me\" <me@a.test>\r\n") && !content.contains("c@x.test"), "{content}");
     assert!(content.ends_with("\r\n\r\nline\r\n"), "{content}");
+    let wishes = ["-N", "success,failure", "-Rhdrs", "-V", "id 1", "a@x.test"];
+    let wishing = called(&site, "sendmail", &wishes, text);
+    assert_eq!(wishing.code, 0, "{}", wishing.err);
+    let slots = maildrop::slots(&drop).unwrap();
+    let letter = slots.last().unwrap().open().unwrap().letter;
+    let said = letter.wishes();
+    assert_eq!(
+        (said.notify.as_deref(), said.ret.as_deref(), said.envid.as_deref()),
+        (Some("success,failure"), Some("hdrs"), Some("id 1"))
+    );
     let null = called(&site, "sendmail", &["-i", "-f", "<>", "a@x.test"], text);
     assert_eq!(null.code, 0, "{}", null.err);
 }
@@ -51,6 +61,8 @@ fn sendmail_refuses_with_the_exit_codes_that_its_callers_know() {
         (&[], 64),
         (&["-bx", "a@x.test"], 64),
         (&["-Z", "a@x.test"], 64),
+        (&["-N", "sometimes", "a@x.test"], 64),
+        (&["-R", "half", "a@x.test"], 64),
         (&["no one@x.test@"], 65),
         (&["-bs"], 75),
         (&["-bi"], 0),

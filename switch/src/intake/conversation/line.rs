@@ -1,14 +1,30 @@
-//! The handshake with a client, and whose certificate it shows.
+//! The line to a client: its handshake, whose certificate it shows, and who else may hear what is said.
 
 use std::io;
 
 use bytes::BytesMut;
+use control::switch::TraceWay;
 use tokio::time::timeout;
 
 use super::Conversation;
 use crate::intake::parts::Phase;
+use crate::tracers::Subject;
 
 impl Conversation {
+    /// Lets an operator watch who wants to, from here on.
+    pub(super) fn let_watch(&mut self) {
+        let tracers = &self.parts.tracers;
+        if tracers.is_idle() || !self.session.is_idle() || !self.input.is_empty() {
+            return;
+        }
+        let visitor = &self.visitor;
+        let subject = || Subject {
+            address: Some(visitor.client),
+            names: visitor.name.iter().map(ToString::to_string).collect(),
+        };
+        self.stream.listen_with(|| tracers.tap(TraceWay::In, subject));
+    }
+
     /// Hands the connection to TLS. A client that is slow about it holds a connection for a while, and nothing else.
     pub(super) async fn shake_hands(&mut self) -> io::Result<()> {
         // The session has read everything in clear; nothing of it may ever be taken for what came under TLS.
