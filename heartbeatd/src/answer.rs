@@ -224,9 +224,10 @@ fn unknown(node: &NodeId) -> Fault {
 
 fn refused(why: Refused) -> Fault {
     let code = match why {
-        Refused::OwnerAlready | Refused::Home | Refused::HomeAbsent => Code::RefusedUnsafe,
+        Refused::OwnerAlready | Refused::Home | Refused::HomeAbsent | Refused::CopyBehind => {
+            Code::RefusedUnsafe
+        }
         Refused::NoLease => Code::Failed,
-        Refused::CopyBehind => Code::RefusedUnsafe,
         Refused::NotHeld => Code::NotFound,
         Refused::UnderWay => Code::Busy,
     };

@@ -250,7 +250,7 @@ impl Node {
                     let (owner, term) = (register.owner.clone(), register.term);
                     match arbiter.swap(&queue, expected, register, ARBITER_WITHIN).await {
                         Ok(Some(_)) => {
-                            tracing::info!(event = "device.register_changed", %queue, %owner, term)
+                            tracing::info!(event = "device.register_changed", %queue, %owner, term);
                         }
                         Ok(None) => tracing::info!(event = "device.register_moved_on", %queue, %owner, term),
                         Err(error) => tracing::warn!(event = "device.register_in_doubt", %queue, %error),
@@ -328,13 +328,14 @@ impl Node {
         self.record(&decision);
     }
 
-    /// The lease of a queue whose device is not mounted here: what its owner's heartbeats said last. `None` if the device is
-    /// mounted here, and its own lease is to be read.
-    pub(crate) fn lease_elsewhere(&self, queue: &QueueId) -> Option<Option<LeaseView>> {
+    /// True if the device of a queue is not mounted here: there is no lease to be read.
+    pub(crate) fn is_elsewhere(&self, queue: &QueueId) -> bool {
+        self.devices.as_ref().is_some_and(|devices| !devices.holds(queue))
+    }
+
+    /// The lease of such a queue: what its owner's heartbeats said last.
+    pub(crate) fn lease_elsewhere(&self, queue: &QueueId) -> Option<LeaseView> {
         let devices = self.devices.as_ref()?;
-        if devices.holds(queue) {
-            return None;
-        }
         let timers = &self.plan.timers;
         let ms = |span: Duration| u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
         let view = |owner: &mail_model::NodeId| LeaseView {
@@ -363,7 +364,7 @@ impl Node {
             (Some(said), _) => Some(said),
             (None, last) => last,
         };
-        Some(match (found, register) {
+        match (found, register) {
             // The register is newer than the last word of an owner that lost it.
             (Some(found), Some(register))
                 if found.owner != register.owner && found.state != Some(LeaseState::Released) =>
@@ -372,7 +373,7 @@ impl Node {
             }
             (Some(found), _) => Some(found),
             (None, register) => register.map(|register| view(&register.owner)),
-        })
+        }
     }
 
     /// Whom a peer says that it hears.

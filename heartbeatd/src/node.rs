@@ -181,7 +181,7 @@ impl Node {
         let own = reading.queue == self.plan.own();
         let window = self.plan.timers.window;
         let silent = self.drills.is_silent();
-        let elsewhere = self.lease_elsewhere(&reading.queue);
+        let elsewhere = self.is_elsewhere(&reading.queue).then(|| self.lease_elsewhere(&reading.queue));
         let Some(watched) = self.queues.get_mut(&reading.queue) else { return };
         watched.last = reading.at;
         if silent {

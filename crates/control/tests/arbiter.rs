@@ -32,7 +32,7 @@ impl Drop for Member {
 /// So many members, all started; `None`, with a word, where etcd is not installed.
 fn etcd(dir: &Path, count: usize) -> Option<Vec<Member>> {
     if Command::new("etcd").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-        println!("skipped: needs etcd (Debian package etcd-server)");
+        eprintln!("skipped: needs etcd (Debian package etcd-server)");
         return None;
     }
     // Held together, so that no port comes twice.
@@ -43,19 +43,19 @@ fn etcd(dir: &Path, count: usize) -> Option<Vec<Member>> {
     let (clients, peers) = urls.split_at(count);
     let named = |(index, url): (usize, &String)| format!("m{index}={url}");
     let all: Vec<String> = peers.iter().enumerate().map(named).collect();
-    let start = |(index, url): (usize, &String)| {
+    let start = |(index, (url, peer)): (usize, (&String, &String))| {
         let child = Command::new("etcd")
             .args(["--name", &format!("m{index}"), "--data-dir"])
             .arg(dir.join(format!("m{index}")))
             .args(["--listen-client-urls", url, "--advertise-client-urls", url])
-            .args(["--listen-peer-urls", &peers[index], "--initial-advertise-peer-urls", &peers[index]])
+            .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
             .args(["--initial-cluster", &all.join(","), "--initial-cluster-token", "test"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
         Member { child: child.unwrap(), url: url.clone() }
     };
-    Some(clients.iter().enumerate().map(start).collect())
+    Some(clients.iter().zip(peers).enumerate().map(start).collect())
 }
 
 fn asker(members: &[Member]) -> Arbiter {
@@ -72,7 +72,7 @@ async fn up(arbiter: &Arbiter, queue: &QueueId) -> Entry {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("etcd never answers: {last:?}");
+    unreachable!("etcd never answers: {last:?}")
 }
 
 fn node(name: &str) -> NodeId {

@@ -448,7 +448,7 @@ impl Register {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("nobody asks");
+        unreachable!("nobody asks")
     }
 }
 

@@ -455,13 +455,13 @@ fn hooks_arbiters_and_fences_that_could_not_work_are_refused() {
         .replace("storage: shared", "promoted: { command: [], timeout: 1ms }");
     faults(
         &text,
-        &expect![[r#"
+        &expect![[r"
             /etc/m.yaml:7:7: cluster.nodes[2].control: a witness is asked there; write 'control: ADDRESS:PORT'
             /etc/m.yaml:8:79: cluster.nodes[3].witness: node 'w' is the witness already; one is enough, remove this one
             /etc/m.yaml:9:20: cluster.arbiter.etcd: node 'w' is the witness, and there is one arbiter; remove one of the two
             /etc/m.yaml:9:21: cluster.arbiter.etcd[0]: 'etcd:2379' is not the URL of an etcd member; write http://10.0.0.1:2379
             /etc/m.yaml:17:24: queue.promoted.command: this is empty; write the hook of your storage and its arguments
-            /etc/m.yaml:17:37: queue.promoted.timeout: too small; write 100ms or more"#]],
+            /etc/m.yaml:17:37: queue.promoted.timeout: too small; write 100ms or more"]],
     );
     let hooked = full_but("launcher: exec", "fence: { command: [/bin/off, x], timeout: 40s }");
     let fence = parsed(&hooked).unwrap().fence.unwrap();
@@ -473,9 +473,9 @@ fn promoted_storage_is_refused_for_now_and_says_what_it_will_need() {
     let bare = full_but("storage: shared", "storage: promoted");
     faults(
         &bare,
-        &expect![[r#"
+        &expect![[r"
             /etc/m.yaml:14:12: queue.storage: 'promoted' is not ready for use yet; write 'shared' and give every node the same file system
             /etc/m.yaml:14:12: queue.storage: needs the hook of your storage; write 'promoted: { command: [PROGRAM, …] }' beside it
-            /etc/m.yaml:14:12: queue.storage: two copies that are cut from each other need an arbiter outside of both; add a third node with 'witness: true', or cluster.arbiter.etcd"#]],
+            /etc/m.yaml:14:12: queue.storage: two copies that are cut from each other need an arbiter outside of both; add a third node with 'witness: true', or cluster.arbiter.etcd"]],
     );
 }

@@ -66,8 +66,13 @@ impl Story {
                     self.is = RESTS;
                     self.step(&Event::Released(true));
                 }
-                Action::Read | Action::Ask | Action::Fence(_) | Action::Stop | Action::Launch => {}
-                Action::GiveUp | Action::Tell(_) => {}
+                Action::Read
+                | Action::Ask
+                | Action::Fence(_)
+                | Action::Stop
+                | Action::Launch
+                | Action::GiveUp
+                | Action::Tell(_) => {}
             }
         }
         acts

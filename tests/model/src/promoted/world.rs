@@ -27,6 +27,7 @@ pub(super) struct Switch {
     turn: Turn,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "a state of the model: each is a fact of its own")]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Node {
     device: Device,
