@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-.PHONY: help build deb demo bench test fmt lint docs clean
+.PHONY: help build deb demo bench test drills fmt lint docs clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ deb: build ## A Debian package of the programs, units and default configuration,
 test: ## Format, lints, all tests. Installs what they need.
 	tests/install-needs.sh
 	tests/run.sh
+
+drills: ## Real faults on real nodes and storage, and a table of them. Half an hour, root. Some only: make drills DRILLS=gluster.
+	tests/drills.sh $(DRILLS)
 
 fmt: ## Format the code.
 	cargo fmt --all

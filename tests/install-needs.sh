@@ -28,6 +28,18 @@ declare -A packages=(
     [strip]=binutils
     [swaks]=swaks
 )
+# What `make drills` needs beside that.
+if [ -n "${DRILLS:-}" ]; then
+    packages+=(
+        [qemu-system-x86_64]=qemu-system-x86
+        [qemu-img]=qemu-utils
+        [busybox]=busybox-static
+        [cpio]=cpio
+        [zstd]=zstd
+        [xfs_io]=xfsprogs
+        [mke2fs]=e2fsprogs
+    )
+fi
 missing=()
 for program in "${!packages[@]}"; do
     PATH="$PATH:/usr/sbin" command -v "$program" >/dev/null || missing+=("${packages[$program]}")
