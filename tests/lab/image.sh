@@ -46,8 +46,6 @@ ip link set lo up
 device="$(ls /sys/class/net | grep -v '^lo$' | head -1)"
 ip addr replace "$address/24" dev "$device"
 ip link set "$device" up
-# Its disk of packages and programs, made new for each run.
-mkdir -p /deb && mount -o ro /dev/vdc /deb || true
 E
 # One line in: a command. Out: what it says, and its exit code behind a zero byte.
 cat >"$root/usr/local/sbin/lab-agent" <<'E'
