@@ -23,7 +23,7 @@ test: ## Format, lints, all tests. Installs what they need.
 	tests/install-needs.sh
 	tests/run.sh
 
-drills: ## Real faults on real nodes and storage, and a table of them. Half an hour, root. Some only: make drills DRILLS=gluster.
+drills: ## Real faults on real nodes and storage, and a table of them. Root. Some only: make drills DRILLS=power.
 	tests/drills.sh $(DRILLS)
 
 fmt: ## Format the code.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The drills: real faults on real nodes and real storage (tests/tests/faults), one after the other, and a table of what came of
-# them. Half an hour or more; root, and packages that it installs. Exit 0 only if every one passed.
-# Usage: tests/drills.sh [FILTER...]    words in the names of drills: tests/drills.sh gluster
+# them. A quarter of an hour; root, and packages that it installs. Exit 0 only if every one passed.
+# Usage: tests/drills.sh [FILTER...]    words in the names of drills: tests/drills.sh power
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 

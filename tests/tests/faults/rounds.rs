@@ -1,4 +1,4 @@
-//! Rounds of one fault on the nodes of a lab: mail to a node, the fault while it acknowledges, what the survivor delivers, the
+//! Rounds of a power cut on the nodes of a lab: mail to a node, the cut while it acknowledges, what the survivor delivers, the
 //! node's return.
 
 use std::path::PathBuf;
@@ -14,15 +14,6 @@ use crate::row::Row;
 /// Messages to the node that is hit, each round: half of them before the fault.
 const MESSAGES: u64 = 100;
 
-/// What is done to a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// Its link goes down, and then every process dies, or its virtual power does: nobody gets a reset.
-    PowerOff,
-    /// The bridge drops its packets, also those to a storage that is reached by the network. Its link stays up.
-    Cut,
-}
-
 /// The rounds of a lab.
 pub(crate) struct Rounds<'a> {
     lab: &'a Lab,
@@ -36,13 +27,8 @@ impl<'a> Rounds<'a> {
         Self { lab, runs: Vec::new(), takeover_ms: Vec::new(), delivered: 0 }
     }
 
-    /// One round. `mended` brings the node's services back once its machine is there again.
-    pub(crate) async fn hit(
-        &mut self,
-        fault: Fault,
-        [victim, survivor]: [&str; 2],
-        mended: impl Fn(&Lab, &str) -> Result<()>,
-    ) -> Result<()> {
+    /// One round. What serves on a node comes back with its boot.
+    pub(crate) async fn power_off(&mut self, [victim, survivor]: [&str; 2]) -> Result<()> {
         let lab = self.lab;
         let protection = "systemctl show -P StatusText heartbeatd";
         lab.until(survivor, protection, "mail is protected", |said| said == "full")?;
@@ -54,13 +40,9 @@ impl<'a> Rounds<'a> {
         tokio::time::timeout(lab.patience(), half).await.context("half of the mail was not accepted")??;
 
         let at = lab.clock.now();
-        match fault {
-            Fault::PowerOff => {
-                lab.order("unplug", victim)?;
-                lab.order("crash", victim)?;
-            }
-            Fault::Cut => lab.order("cut", victim)?,
-        }
+        // Its link first: nobody gets a reset.
+        lab.order("unplug", victim)?;
+        lab.order("crash", victim)?;
         // Only now, so that everything that is delivered was taken over.
         lab.put_off(false);
         let before = load.tally().accepted;
@@ -71,18 +53,12 @@ impl<'a> Rounds<'a> {
         let first = lab.sink.inspect(|all| all.iter().map(|delivery| delivery.at).find(|then| *then > at));
         let first = first.context("something was delivered")?.since(at);
         eprintln!(
-            "{fault:?} of {victim}: {before} accepted before it, the first of them delivered after {first:?}"
+            "power-off of {victim}: {before} accepted before it, the first of them delivered after {first:?}"
         );
         self.takeover_ms.push(u64::try_from(first.as_millis())?);
 
-        match fault {
-            Fault::PowerOff => {
-                lab.order("plug", victim)?;
-                lab.up(victim)?;
-            }
-            Fault::Cut => lab.order("heal", victim)?,
-        }
-        mended(lab, victim)?;
+        lab.order("plug", victim)?;
+        lab.up(victim)?;
         lab.ready(victim)?;
         let probes = load.finish(lab.patience()).await;
         ensure!(
