@@ -9,7 +9,8 @@
 //! | `observe` | leases, and the probe of the storage |
 //! | `launch`, `units` | the switches this program starts, as children or as units of systemd |
 //! | `witness` | the registers of promoted storage, on a node that has no queue |
-//! | `devices`, `hook`, `grants` | promoted storage: devices moved, programs run for that, switch and storage answered |
+//! | `devices`, `rounds` | promoted storage: the devices, and what their machines order, carried out |
+//! | `hook`, `grants` | programs run for that; switch and storage answered |
 //! | `drill` | faults that a peer orders, to see what comes of them |
 //! | `drills` | which they are now |
 //! | `own` | the own primary, asked |
@@ -40,6 +41,7 @@ mod observe;
 mod own;
 mod plan;
 mod records;
+mod rounds;
 mod run;
 mod units;
 mod witness;
