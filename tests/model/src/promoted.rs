@@ -140,19 +140,16 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "minutes of two cores: cargo test -p model promoted -- --ignored"]
     fn with_a_peer_that_joins_by_an_older_look_a_current_copy_lacks_mail() {
         breaks(Weakness::JoinsByOldLook, COPIES_ARE_WHOLE);
     }
 
     #[test]
-    #[ignore = "minutes of two cores: cargo test -p model promoted -- --ignored"]
     fn with_a_grant_that_leaves_the_version_as_it_is_a_current_copy_lacks_mail() {
         breaks(Weakness::GrantsInPassing, COPIES_ARE_WHOLE);
     }
 
     #[test]
-    #[ignore = "minutes of two cores: cargo test -p model promoted -- --ignored"]
     fn with_writes_that_go_on_before_copy_alone_is_granted_a_current_copy_lacks_mail() {
         breaks(Weakness::GoesOnUngranted, COPIES_ARE_WHOLE);
     }
