@@ -10,7 +10,7 @@ rows="$(mktemp)" log="$(mktemp)"
 trap 'rm -f "$rows" "$log"' EXIT
 export MAILSWITCH_DRILLS="$rows"
 if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run -p tests --test faults --run-ignored only --no-fail-fast --success-output immediate "$@" 2>&1 | tee "$log"
+    cargo nextest run --workspace --test faults --run-ignored only --no-fail-fast --success-output immediate "$@" 2>&1 | tee "$log"
     code="${PIPESTATUS[0]}"
 else
     cargo test -p tests --test faults -- --ignored --test-threads=1 --show-output "$@" 2>&1 | tee "$log"

@@ -156,11 +156,13 @@ impl Node {
                 paused: beat.paused_ms.is_some(),
                 smtp: beat.smtp,
                 drill: beat.word,
+                witness: !self.plan.has_queue(node),
             }
         });
         let queues = self.queues.iter().map(|(queue, watched)| {
             let lease = watched.machine.lease();
             let known = lease.and_then(|l| l.state).is_some();
+            let devices = self.devices.as_ref();
             QueueStatus {
                 queue: queue.clone(),
                 state: watched.machine.state().as_str().to_owned(),
@@ -171,7 +173,8 @@ impl Node {
                 seq: lease.map_or(0, |l| l.seq),
                 detail: self.detail(queue, watched.machine.state()),
                 secondary_pid: self.children.pid(queue).filter(|_| *queue != self.plan.own()),
-                device: self.devices.as_ref().map(|devices| devices.line(queue)).unwrap_or_default(),
+                device: devices.map(|devices| devices.line(queue)).unwrap_or_default(),
+                device_fault: devices.and_then(|devices| devices.machine(queue)?.wrong()),
             }
         });
         HeartbeatdStatus {
@@ -203,6 +206,7 @@ impl Node {
             watched.machine.state() == State::Ineligible(cluster::takeover::Ineligible::LaunchFails)
         });
         let reasons = [
+            (self.plan.witness, "this node is the witness: it has no queue and takes none over"),
             (view.peers.is_empty(), "stand-alone: there is no other node"),
             (view.draining, "this node is being stopped"),
             (view.paused_until.is_some(), "takeovers by this node are paused"),

@@ -36,8 +36,9 @@ impl Node {
         if order.node == self.plan.me {
             return refused("a drill is ordered from another node: this one will be busy playing dead");
         }
-        if !self.plan.peers.iter().any(|peer| peer.id == order.node) {
-            return Err(Fault::not_found(format!("there is no node {} in cluster.nodes", order.node)));
+        if !self.plan.has_queue(&order.node) {
+            let why = format!("there is no node {} with a queue in cluster.nodes", order.node);
+            return Err(Fault::not_found(why));
         }
         if Duration::from_millis(order.for_ms) > FAULT_MAX {
             let why = format!("the fault of a drill lasts at most {} s", FAULT_MAX.as_secs());

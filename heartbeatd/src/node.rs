@@ -165,13 +165,14 @@ impl Node {
     fn peer(&self, now: Moment, report: &Report) -> PeerView {
         let beat = report.beat.as_ref();
         let dead = beat.map(|b| b.instance_dead.iter().map(|d| (d.queue.clone(), d.epoch)).collect());
+        let hears = beat.into_iter().flat_map(|b| &b.heard).filter(|heard| heard.paths != 0);
         PeerView {
             known: beat.is_some(),
             paths_up: report.paths_up(now, self.plan.timers.suspect),
             paths: u32::try_from(report.addresses.len()).unwrap_or(u32::MAX),
             restarting: beat.is_some_and(|b| b.restarting),
             waiting: beat.is_some_and(|b| b.waiting),
-            hears: Self::heard_by(beat),
+            hears: hears.map(|heard| heard.node.clone()).collect(),
             dead: dead.unwrap_or_default(),
         }
     }
@@ -444,8 +445,8 @@ impl Node {
         }
         let unheard: Vec<&str> =
             peers.iter().filter(|(_, peer)| !peer.heard()).map(|(node, _)| node.as_str()).collect();
-        if unheard.len() == peers.len() {
-            return "none: no other node is heard".to_owned();
+        if !peers.iter().any(|(node, peer)| peer.heard() && self.plan.has_queue(node)) {
+            return "none: no other node is heard that could take over".to_owned();
         }
         if !unheard.is_empty() {
             return format!("reduced: not heard: {}", unheard.join(", "));

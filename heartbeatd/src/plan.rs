@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use cluster::Timers;
 use cluster::heartbeat::ClusterKey;
-use control::arbiter::{Arbiter, Named};
-use control::network::{Node, read_key};
+use control::arbiter::Arbiter;
+use control::network::read_key;
 use mail_model::{NodeId, QueueId};
 use settings::{Launcher, Settings, Storage, TlsMode};
 
@@ -138,6 +138,11 @@ impl Plan {
         self.queues().filter(|_| !self.witness)
     }
 
+    /// True if `node` has a queue, and so can take others over.
+    pub(crate) fn has_queue(&self, node: &NodeId) -> bool {
+        self.queues().any(|queue| queue.home() == node)
+    }
+
     /// The own queue.
     pub(crate) fn own(&self) -> QueueId {
         QueueId::of(self.me.clone())
@@ -151,15 +156,7 @@ fn promoted(settings: &Settings) -> Result<Option<PromotedPlan>> {
         Storage::Promoted => settings.queue.promoted.as_ref(),
     };
     let hook = hook.context("queue.storage: promoted needs queue.promoted.command")?;
-    let cluster = &settings.cluster;
-    let arbiter = Arbiter::named(Named {
-        cluster: &cluster.id,
-        me: &settings.node.id,
-        nodes: cluster.nodes.iter().chain(&cluster.witness).map(|node| &node.id).collect(),
-        key_file: cluster.key_file.as_deref(),
-        witness: cluster.witness.as_ref().and_then(|w| Some(Node { id: w.id.clone(), address: w.control? })),
-        etcd: &cluster.etcd,
-    })?;
+    let arbiter = Arbiter::configured(settings)?;
     let arbiter = arbiter.context("queue.storage: promoted needs a witness or cluster.arbiter.etcd")?;
     let fence = settings.fence.as_ref().map(|fence| (fence.command.clone(), fence.timeout));
     let hook = (hook.command.clone(), hook.timeout);

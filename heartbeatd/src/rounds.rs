@@ -1,7 +1,6 @@
 //! The rounds of the devices of promoted storage: what `cluster::device` orders is carried out here, and a queue whose lease
 //! cannot be read, because its device is not mounted here, is seen through the heartbeats of who owns it.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -248,11 +247,5 @@ impl Node {
             (Some(found), _) => Some(found),
             (None, register) => register.map(|register| view(&register.owner)),
         }
-    }
-
-    /// Whom a peer says that it hears.
-    pub(crate) fn heard_by(beat: Option<&cluster::heartbeat::Heartbeat>) -> BTreeSet<mail_model::NodeId> {
-        let heard = beat.into_iter().flat_map(|beat| &beat.heard).filter(|heard| heard.paths != 0);
-        heard.map(|heard| heard.node.clone()).collect()
     }
 }

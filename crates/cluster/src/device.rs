@@ -23,6 +23,7 @@
 mod state;
 
 use mail_model::{NodeId, QueueId};
+use serde::{Deserialize, Serialize};
 
 use crate::register::{Entry, Register, Unfit, Version};
 
@@ -90,7 +91,8 @@ pub enum Action {
 }
 
 /// What is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Word {
     /// The device is promoted and mounted here.
     Held,

@@ -7,11 +7,11 @@
 mod etcd;
 mod witness;
 
-use std::path::Path;
 use std::time::Duration;
 
 use cluster::register::{Entry, Register, Version};
-use mail_model::{NodeId, QueueId};
+use mail_model::QueueId;
+use settings::Settings;
 use tokio::time::timeout;
 
 use crate::network::{KeyFault, Members, Node, read_key};
@@ -43,23 +43,6 @@ pub enum Misconfigured {
     NoKey,
 }
 
-/// What the configuration says of it.
-#[derive(Debug, Clone)]
-pub struct Named<'a> {
-    /// The cluster.
-    pub cluster: &'a str,
-    /// This node.
-    pub me: &'a NodeId,
-    /// All nodes of the cluster, the witness too.
-    pub nodes: Vec<&'a NodeId>,
-    /// The file with the cluster's key.
-    pub key_file: Option<&'a Path>,
-    /// The witness, if there is one.
-    pub witness: Option<Node>,
-    /// The members of an etcd.
-    pub etcd: &'a [String],
-}
-
 /// Who decides.
 #[derive(Debug)]
 pub struct Arbiter(Kind);
@@ -83,16 +66,17 @@ impl Arbiter {
     }
 
     /// Whom the configuration names; `None` if nobody. Blocks on the disk.
-    pub fn named(named: Named<'_>) -> Result<Option<Self>, Misconfigured> {
-        let Some(witness) = named.witness else {
-            return if named.etcd.is_empty() {
-                Ok(None)
-            } else {
-                Self::etcd(named.cluster, named.etcd).map(Some)
-            };
+    pub fn configured(settings: &Settings) -> Result<Option<Self>, Misconfigured> {
+        let cluster = &settings.cluster;
+        let witness =
+            cluster.witness.as_ref().and_then(|w| Some(Node { id: w.id.clone(), address: w.control? }));
+        let Some(witness) = witness else {
+            let etcd = (!cluster.etcd.is_empty()).then(|| Self::etcd(&cluster.id, &cluster.etcd));
+            return etcd.transpose();
         };
-        let key = read_key(named.key_file.ok_or(Misconfigured::NoKey)?)?;
-        let members = Members::new(&key, named.cluster, named.me, named.nodes)?;
+        let key = read_key(cluster.key_file.as_deref().ok_or(Misconfigured::NoKey)?)?;
+        let nodes = cluster.nodes.iter().chain(&cluster.witness).map(|node| &node.id);
+        let members = Members::new(&key, &cluster.id, &settings.node.id, nodes)?;
         Ok(Some(Self::witness(witness, members)))
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use cluster::device::Word;
 use cluster::drill::{DrillOrder, DrillWord};
 use mail_model::{Epoch, LeaseState, NodeId, QueueId, WallTime};
 use serde::{Deserialize, Serialize};
@@ -133,6 +134,23 @@ pub struct PeerStatus {
     /// What it says of a drill on itself.
     #[serde(default)]
     pub drill: Option<DrillWord>,
+    /// It has no queue and takes none over.
+    #[serde(default)]
+    pub witness: bool,
+}
+
+impl PeerStatus {
+    /// True if it is heard on a path.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.paths.iter().any(|path| path.up)
+    }
+
+    /// True if it could take a queue over, as far as it is seen from here.
+    #[must_use]
+    pub fn may_take(&self) -> bool {
+        !self.witness && self.state == "up" && !self.paused && self.is_heard()
+    }
 }
 
 /// What a node says of another one.
@@ -179,4 +197,7 @@ pub struct QueueStatus {
     /// On promoted storage: how its device stands, as this node sees it.
     #[serde(default)]
     pub device: String,
+    /// And what is wrong with it.
+    #[serde(default)]
+    pub device_fault: Option<Word>,
 }

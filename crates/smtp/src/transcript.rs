@@ -194,8 +194,7 @@ impl Transcript {
 
     fn reply(&mut self, line: &str, out: &mut Vec<Spoken>) {
         let code = line.get(..3).unwrap_or_default();
-        let is_secret = matches!(self.state, State::Secret) && code == "334";
-        say(Party::Server, if is_secret { "334 (not shown)" } else { line }, out);
+        say(Party::Server, if code == "334" { "334 (not shown)" } else { line }, out);
         if line.as_bytes().get(3) == Some(&b'-') {
             return;
         }
@@ -205,8 +204,15 @@ impl Transcript {
             self.state = State::Content(DotDecoder::default());
             return;
         }
+        if code == "334" {
+            // Nobody but who authenticates is asked for more, whatever was counted.
+            if self.asked.front() != Some(&Asked::Auth) {
+                self.asked.push_front(Asked::Auth);
+            }
+            self.state = State::Secret;
+            return;
+        }
         match self.asked.front() {
-            Some(Asked::Auth) if code == "334" => {}
             Some(Asked::Auth) => {
                 self.asked.pop_front();
                 if matches!(self.state, State::Secret) {
@@ -332,6 +338,15 @@ mod tests {
             "S:235 ok",
             "C:NOOP",
         ];
+        assert_eq!(told, wanted);
+    }
+
+    #[test]
+    fn a_reply_that_nobody_asked_for_shows_no_secret() {
+        let told =
+            shown(&["C:AUTH LOGIN|", "S:250 odd|334 VXNlcg==|", "C:c2VjcmV0|", "S:235 ok|", "C:NOOP|"]);
+        let wanted =
+            ["C:AUTH LOGIN", "S:250 odd", "S:334 (not shown)", "C:(not shown)", "S:235 ok", "C:NOOP"];
         assert_eq!(told, wanted);
     }
 

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use control::heartbeatd::{Answer, HeartbeatdStatus, Request};
+use control::heartbeatd::{Answer, HeartbeatdStatus, PeerStatus, Request};
 use control::{heartbeatd, switch};
 use daemon_kit::SystemClock;
 use mail_model::{Clock, NodeId, QueueId};
@@ -99,11 +99,11 @@ fn nobody_else(context: &Context) -> Result<(), Failure> {
     let Ok(view) = view(context) else {
         return unsafe_now("heartbeatd of the node does not answer");
     };
-    let may_take = view
-        .peers
-        .iter()
-        .any(|peer| peer.state == "up" && !peer.paused && peer.paths.iter().any(|path| path.up));
-    if may_take { Ok(()) } else { unsafe_now("no other node is heard that could take the queue over") }
+    if view.peers.iter().any(PeerStatus::may_take) {
+        Ok(())
+    } else {
+        unsafe_now("no other node is heard that could take the queue over")
+    }
 }
 
 /// Brings the node back.

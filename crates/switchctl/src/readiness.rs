@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use cluster::Timers;
-use control::heartbeatd::{Answer, HeartbeatdStatus, PeerStatus, Request};
+use control::heartbeatd::{Answer, HeartbeatdStatus, Request};
 use control::switch;
 use daemon_kit::SystemClock;
 use mail_model::{Clock, NodeId, QueueId};
@@ -91,10 +91,9 @@ pub(crate) fn run(context: &Context, node: &NodeId) -> Outcome {
 
 /// Who would take it, and whether he may.
 fn taker(context: &Context, node: &NodeId, view: &HeartbeatdStatus, found: &mut Findings) {
-    let fit = |peer: &PeerStatus| peer.state == "up" && !peer.paused && peer.paths.iter().any(|path| path.up);
     if *node == view.node {
         let takers: Vec<&str> =
-            view.peers.iter().filter(|peer| fit(peer)).map(|peer| peer.node.as_str()).collect();
+            view.peers.iter().filter(|peer| peer.may_take()).map(|peer| peer.node.as_str()).collect();
         let text =
             format!("nodes that could take it: [{}]; ask one of them for its own view", takers.join(", "));
         found.lights.if_well("taker", !takers.is_empty(), Light::Red, text);

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cluster::device::Word;
 use control::heartbeatd::HeartbeatdStatus;
 use mail_model::{LeaseState, Moment};
 
@@ -97,11 +98,25 @@ pub(crate) fn conditions(status: &HeartbeatdStatus, own: &OwnSwitch) -> Vec<Cond
             let text = format!("the storage of queue {name} failed; look at the mount on its owner");
             add(format!("storage:{name}"), "critical", text, true);
         }
-        if queue.device.contains("split brain") {
-            let text = format!("the copies of queue {name} have parted; see the runbook: {}", queue.device);
-            add(format!("split:{name}"), "critical", text, true);
-        } else if queue.device.contains("arbiter") {
-            add(format!("arbiter:{name}"), "critical", format!("queue {name}: {}", queue.device), false);
+        match queue.device_fault {
+            Some(Word::Split) => {
+                let text =
+                    format!("the copies of queue {name} have parted; see the runbook: {}", queue.device);
+                add(format!("split:{name}"), "critical", text, true);
+            }
+            Some(Word::Unknown | Word::WentBack) => {
+                add(format!("arbiter:{name}"), "critical", format!("queue {name}: {}", queue.device), false);
+            }
+            // The queue's state tells of these.
+            Some(
+                Word::Held
+                | Word::LetGo
+                | Word::Lost
+                | Word::NotCurrent
+                | Word::NotPromoted
+                | Word::NotFenced,
+            )
+            | None => {}
         }
         if matches!(queue.state.as_str(), "INELIGIBLE" | "BLOCKED") {
             let text =
@@ -109,7 +124,10 @@ pub(crate) fn conditions(status: &HeartbeatdStatus, own: &OwnSwitch) -> Vec<Cond
             add(format!("stuck:{name}"), "critical", text, false);
         }
     }
-    if !own.ready && matches!(own.standing, Standing::Absent | Standing::Silent | Standing::Running) {
+    // A witness has no switch.
+    let serves = status.queues.iter().any(|queue| *queue.queue.home() == status.node);
+    if serves && !own.ready && matches!(own.standing, Standing::Absent | Standing::Silent | Standing::Running)
+    {
         let text = format!("node {} takes no new mail: {}", status.node, own.reasons.join("; "));
         add("switch".to_owned(), "critical", text, false);
     }

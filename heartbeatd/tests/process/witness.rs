@@ -6,6 +6,7 @@ use std::time::Duration;
 use cluster::heartbeat::ClusterKey;
 use cluster::register::{Entry, Register, Version};
 use control::arbiter::Arbiter;
+use control::heartbeatd::PeerStatus;
 use control::network::{Members, Node};
 
 use crate::common::Site;
@@ -61,5 +62,11 @@ async fn a_witness_has_no_queue_and_the_others_watch_none_of_it() {
     let status = a.until("hears w", |s| s.peers.iter().any(|peer| !peer.version.is_empty())).await;
     let queues: Vec<_> = status.queues.iter().map(|queue| queue.queue.to_string()).collect();
     assert_eq!(queues, ["a", "b"]);
+    // It takes nothing over, so with nobody else there is no protection.
+    let status = a.until("hears w on every path", |s| s.peers.iter().any(PeerStatus::is_heard)).await;
+    let heard = status.peers.iter().find(|peer| peer.is_heard()).unwrap();
+    assert!(heard.witness && !heard.may_take(), "{heard:?}");
+    assert_eq!(status.protection, "none: no other node is heard that could take over");
+    assert!(w.status().await.unwrap().unfit.iter().any(|why| why.contains("witness")));
     assert!(!site.path("spool/w").exists());
 }

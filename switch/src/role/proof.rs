@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use control::arbiter::{Arbiter, Named};
+use control::arbiter::Arbiter;
 use control::device::{Answer, Request};
-use control::network::Node;
 use mail_model::{NodeId, QueueId};
 use queue_store::{Proof, Standing};
 use settings::{Settings, Storage};
@@ -38,15 +37,7 @@ pub(super) fn proof(settings: &Settings, queue: &QueueId) -> Result<Option<Arc<d
         Storage::Shared => return Ok(None),
         Storage::Promoted => {}
     }
-    let cluster = &settings.cluster;
-    let arbiter = Arbiter::named(Named {
-        cluster: &cluster.id,
-        me: &settings.node.id,
-        nodes: cluster.nodes.iter().chain(&cluster.witness).map(|node| &node.id).collect(),
-        key_file: cluster.key_file.as_deref(),
-        witness: cluster.witness.as_ref().and_then(|w| Some(Node { id: w.id.clone(), address: w.control? })),
-        etcd: &cluster.etcd,
-    })?;
+    let arbiter = Arbiter::configured(settings)?;
     Ok(Some(Arc::new(Registered {
         arbiter: arbiter.context("queue.storage: promoted needs a witness or cluster.arbiter.etcd")?,
         heartbeatd: control::paths::devices(&settings.node.state_dir),

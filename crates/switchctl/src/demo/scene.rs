@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use cluster::observe::LeaseView;
-use control::heartbeatd::{Answer, Request};
+use control::heartbeatd::{Answer, PeerStatus, Request};
 use control::switch;
 use daemon_kit::SystemClock;
 use mail_model::{Clock, NodeId, QueueId, Role};
@@ -160,7 +160,7 @@ impl Scene {
             else {
                 return false;
             };
-            if !status.peers.iter().all(|peer| peer.paths.iter().any(|path| path.up)) {
+            if !status.peers.iter().all(PeerStatus::is_heard) {
                 return false;
             }
         }

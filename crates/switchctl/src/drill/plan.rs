@@ -58,14 +58,14 @@ impl Plan {
         forbid(own_drill, "a drill hits this node now".to_owned());
         for peer in &view.peers {
             let name = &peer.node;
-            forbid(!peer.paths.iter().any(|path| path.up), format!("node {name} is not heard"));
+            forbid(!peer.is_heard(), format!("node {name} is not heard"));
             forbid(peer.state != "up", format!("node {name} says that it is '{}'", peer.state));
             forbid(peer.paused, format!("takeovers by node {name} are paused"));
             let drill = peer.drill.as_ref().is_some_and(|drill| is_open(&drill.stage));
             forbid(drill, format!("a drill hits node {name} now"));
         }
-        let nodes = view.peers.iter().map(|peer| &peer.node).chain([&view.node]);
-        for home in nodes {
+        let homes = view.peers.iter().filter(|peer| !peer.witness).map(|peer| &peer.node);
+        for home in homes.chain([&view.node]) {
             let lease = leases.of(&QueueId::of(home.clone()));
             let at_home = lease.is_some_and(|l| l.owner == *home && l.role == Role::Primary && l.working);
             forbid(!at_home, format!("the queue of node {home} is not at work at its home"));
@@ -145,6 +145,7 @@ mod tests {
             paused: false,
             smtp: Some(SocketAddr::from(([127, 0, 0, 1], 2525))),
             drill: None,
+            witness: false,
         };
         HeartbeatdStatus {
             node: "a".parse().unwrap(),
@@ -204,6 +205,11 @@ mod tests {
         let mut over = view();
         over.peers[0].drill = Some(DrillWord { id: 1, stage: DrillStage::Over });
         assert_eq!(against(&over, &leases()), 0, "a drill that is over is no obstacle");
+        let mut watched = view();
+        let witness =
+            PeerStatus { node: "w".parse().unwrap(), witness: true, smtp: None, ..watched.peers[0].clone() };
+        watched.peers.push(witness);
+        assert_eq!(against(&watched, &leases()), 0, "a witness has no queue");
     }
 
     #[test]

@@ -88,7 +88,7 @@ struct Sums {
 }
 
 impl Sums {
-    /// Of all that there is. Opens no message: a million of them are counted in a tenth of a second.
+    /// Of all that there is. Opens no message.
     fn of(books: &Books) -> Self {
         let Tally { queued, held, owed, oldest, bytes } = books.tally();
         let recipients = [("queued", queued), ("held", held), ("owed", owed)];

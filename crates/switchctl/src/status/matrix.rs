@@ -2,7 +2,7 @@
 //!
 //! What a node says is as old as its last heartbeat, so a node that is not heard now has said nothing.
 
-use control::heartbeatd::{HeartbeatdStatus, PeerStatus};
+use control::heartbeatd::HeartbeatdStatus;
 use mail_model::NodeId;
 use serde_json::{Value, json};
 
@@ -26,13 +26,14 @@ enum Cell {
 /// A square for people; a row for each pair for programs.
 pub(super) fn page(context: &Context) -> Page {
     let view = ask_heartbeatd(context, context.asked()).map_err(Failure::failed)?;
-    let nodes: Vec<(&NodeId, usize)> =
-        context.settings.cluster.nodes.iter().map(|node| (&node.id, node.heartbeat.len())).collect();
+    let cluster = &context.settings.cluster;
+    let nodes = cluster.nodes.iter().chain(&cluster.witness);
+    let nodes: Vec<(&NodeId, usize)> = nodes.map(|node| (&node.id, node.heartbeat.len())).collect();
     let mut listing = match context.format {
         Format::Table => square(&view, &nodes),
         Format::Json | Format::Jsonl | Format::Tsv | Format::PostqueueJson => pairs(&view, &nodes),
     };
-    for peer in view.peers.iter().filter(|peer| !heard(peer)) {
+    for peer in view.peers.iter().filter(|peer| !peer.is_heard()) {
         listing.lacks(format!("node {}", peer.node), &"it is not heard on any path");
     }
     let mut page = Vec::new();
@@ -80,7 +81,7 @@ fn cell(view: &HeartbeatdStatus, from: &NodeId, to: &NodeId, paths: usize) -> Ce
         let up = peer(to).map_or(0, |peer| peer.paths.iter().filter(|path| path.up).count());
         return Cell::Paths(u32::try_from(up).unwrap_or(u32::MAX), paths);
     }
-    match peer(from).filter(|peer| heard(peer)) {
+    match peer(from).filter(|peer| peer.is_heard()) {
         Some(peer) => {
             let said = peer.hears.iter().find(|hears| hears.node == *to);
             Cell::Paths(said.map_or(0, |hears| hears.paths), paths)
@@ -89,13 +90,9 @@ fn cell(view: &HeartbeatdStatus, from: &NodeId, to: &NodeId, paths: usize) -> Ce
     }
 }
 
-fn heard(peer: &PeerStatus) -> bool {
-    peer.paths.iter().any(|path| path.up)
-}
-
 #[cfg(test)]
 mod tests {
-    use control::heartbeatd::{HearsStatus, PathStatus};
+    use control::heartbeatd::{HearsStatus, PathStatus, PeerStatus};
     use expect_test::expect;
 
     use super::*;
@@ -119,6 +116,7 @@ mod tests {
             paused: false,
             smtp: None,
             drill: None,
+            witness: false,
         }
     }
 
