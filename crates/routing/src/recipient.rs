@@ -44,37 +44,32 @@ impl From<Unavailable> for AliasError {
     }
 }
 
-/// A step on the way, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Step {
-    from: Mailbox,
-    line: usize,
-    pattern: String,
-    to: String,
-}
-
 #[derive(Debug, Default)]
 struct Expansion {
     found: Vec<Mailbox>,
     seen: BTreeSet<Mailbox>,
     way: Vec<Mailbox>,
-    steps: Vec<Step>,
+    /// Each step, for people.
+    steps: Vec<String>,
 }
 
 impl Expansion {
     fn follow(&mut self, tables: &Tables, mailbox: &Mailbox) -> Result<(), AliasError> {
-        let Some(entry) = tables.aliases.find(mailbox)? else { return self.arrive(mailbox) };
+        let Some(entry) = tables.aliases.find(mailbox)? else {
+            // RFC 5321 4.5.1: its mail is taken everywhere, so it needs somewhere to go.
+            let Some(home) = tables.postmaster.as_ref().filter(|_| mailbox.domain().is_none()) else {
+                return self.arrive(mailbox);
+            };
+            self.steps.push(format!("bounces.postmaster: {mailbox} without a domain stands for {home}"));
+            return self.follow(tables, home);
+        };
         if self.way.len() >= DEPTH_MAX {
             return Err(AliasError::Deep(mailbox.clone()));
         }
         self.way.push(mailbox.clone());
         let to = entry.value.iter().map(Rewrite::to_string).collect::<Vec<_>>().join(", ");
-        self.steps.push(Step {
-            from: mailbox.clone(),
-            line: entry.line,
-            pattern: entry.pattern.to_string(),
-            to,
-        });
+        let (line, pattern) = (entry.line, entry.pattern);
+        self.steps.push(format!("tables.aliases line {line}: '{pattern}' turns {mailbox} into {to}"));
         for rewrite in entry.value {
             let next = rewrite.apply(mailbox);
             if next == *mailbox {
@@ -199,9 +194,7 @@ pub fn explain(relay: &RelayPolicy, tables: &Tables, routes: &Routes, mailbox: &
     });
     let mut expansion = Expansion::default();
     let outcome = expansion.follow(tables, mailbox);
-    for Step { from, line, pattern, to } in &expansion.steps {
-        told.push(format!("tables.aliases line {line}: '{pattern}' turns {from} into {to}"));
-    }
+    told.append(&mut expansion.steps.clone());
     if let Err(error) = outcome {
         told.push(format!("{mailbox} is put off with 451: {error}"));
         return told;
@@ -302,6 +295,30 @@ mod tests {
                 ("eve@a.test".to_owned(), None, None),
             ]
         );
+    }
+
+    #[test]
+    fn a_postmaster_without_a_domain_has_somewhere_to_go_and_an_alias_comes_first() {
+        let home = Some(mailbox("postmaster@a.test"));
+        let followed = |aliases: &str| {
+            let tables = Tables { postmaster: home.clone(), ..tables(aliases, "joe@a.test\n") };
+            let sent = vec![Recipient::plain(mailbox("Postmaster"))];
+            let expanded = expand(&tables, sent).unwrap();
+            let shown = expanded.iter().map(|r| (r.address.to_string(), r.original.clone().unwrap().address));
+            shown.map(|(address, original)| format!("{address} {original}")).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(followed(""), "postmaster@a.test Postmaster");
+        assert_eq!(followed("postmaster@a.test ann@a.test\n"), "ann@a.test Postmaster");
+        assert_eq!(followed("/(?i)^postmaster$/ bob@b.test\n"), "bob@b.test Postmaster");
+        let relay = RelayPolicy { domains: vec!["a.test".parse().unwrap()], ..RelayPolicy::default() };
+        let told = explain(
+            &relay,
+            &Tables { postmaster: home, ..tables("", "joe@a.test\n") },
+            &Routes::new(vec![Route { pattern: "*".parse().unwrap(), target: "mx".parse().unwrap() }]),
+            &mailbox("postmaster"),
+        );
+        assert!(told.iter().any(|line| line.contains("stands for postmaster@a.test")), "{told:?}");
+        assert!(told.iter().any(|line| line.contains("postmaster@a.test goes to")), "{told:?}");
     }
 
     #[test]

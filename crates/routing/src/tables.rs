@@ -158,6 +158,8 @@ pub struct Tables {
     pub recipients: Slot<()>,
     /// What senders become.
     pub senders: Slot<Rewrite>,
+    /// Whom `<postmaster>` without a domain stands for, unless an alias says otherwise.
+    pub postmaster: Option<Mailbox>,
 }
 
 impl Tables {

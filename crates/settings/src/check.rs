@@ -70,7 +70,7 @@ pub(crate) fn settings<'a>(
     let dkim = authentication::keys(read, &top.key("dkim"));
     let hostname = node.as_ref().map(|node| node.hostname.clone());
     let delivery = delivery::delivery(read, &top.key("delivery"));
-    let bounces = delivery::bounces(read, top, hostname.as_ref());
+    let bounces = delivery::bounces(read, top, hostname.as_ref(), &relay);
     let mut limits = limits(read, &top.key("limits"), hostname);
     if let (Some(limits), Some(cluster)) = (&mut limits, &cluster) {
         clients::exempt(read, &top.key("limits"), cluster, &relay, limits);
@@ -82,6 +82,7 @@ pub(crate) fn settings<'a>(
         format: read.parsed(&top.key("log").key("format"), str::parse).unwrap_or_default(),
         level: read.parsed(&top.key("log").key("level"), str::parse).unwrap_or_default(),
     };
+    let postmaster = bounces.as_ref().map(|bounces| bounces.postmaster.clone());
     Some(Settings {
         cluster: cluster?,
         node: node?,
@@ -95,7 +96,7 @@ pub(crate) fn settings<'a>(
         routes,
         dns,
         table_files,
-        tables: routing::Tables::default(),
+        tables: routing::Tables { postmaster, ..routing::Tables::default() },
         checks,
         filters,
         dkim,

@@ -251,6 +251,10 @@ enum Config {
         /// The other file.
         other: PathBuf,
     },
+    /// Take the configuration, the certificates and the tables of this node into use, or with --node that node's own: every switch
+    /// there checks them and reads them again, as on SIGHUP. No session is dropped; what has a fault changes nothing, and what only
+    /// a restart changes is named. heartbeatd takes a new configuration by a restart.
+    Apply,
     /// Print a JSON Schema of the configuration, for editors.
     Schema,
 }
@@ -286,6 +290,7 @@ fn run(cli: &Cli) -> Outcome {
         Noun::Config(Config::Show) => config::show(&context()?),
         Noun::Config(Config::Explain { key }) => config::explain(&cli.common.config, cli.common.output, key),
         Noun::Config(Config::Diff { other }) => config::diff(&context()?, other),
+        Noun::Config(Config::Apply) => config::apply(&context()?),
         Noun::Config(Config::Schema) => config::schema(),
         Noun::Completion { shell } => manual::completion(Cli::command(), *shell),
         Noun::Man { folder } => manual::pages(Cli::command(), folder.as_deref()),

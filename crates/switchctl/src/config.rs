@@ -1,5 +1,6 @@
 //! The configuration as the programs read it.
 
+mod apply;
 mod keys;
 mod rows;
 mod schema;
@@ -7,12 +8,15 @@ mod schema;
 use std::path::Path;
 
 use daemon_kit::tables;
+use routing::{NextHop, recipient};
 use serde_json::json;
+use settings::Settings;
 
 use crate::command::{Context, Failure, Outcome, say};
 use crate::exit::Exit;
 use crate::output::Listing;
 
+pub(crate) use self::apply::apply;
 pub(crate) use self::keys::explain;
 use self::rows::rows;
 pub(crate) use self::schema::schema;
@@ -31,7 +35,30 @@ pub(crate) fn check(context: &Context, file: &Path) -> Outcome {
         settings.cluster.id,
         if nodes == 1 { "" } else { "s" },
     ))?;
+    if let Some(note) = of_the_postmaster(settings) {
+        say(format_args!("note: {note}"))?;
+    }
     Ok(Exit::Ok)
+}
+
+/// Mail for `<postmaster>` is taken from everybody (RFC 5321 4.5.1): whether it has somewhere to go.
+fn of_the_postmaster(settings: &Settings) -> Option<String> {
+    let home = &settings.bounces.postmaster;
+    let remedy = "name who reads it: 'bounces: { postmaster: you@example.test }'";
+    for address in recipient::follow(&settings.tables, home).ok()? {
+        let Some(route) = settings.routes.find(&address) else {
+            return Some(format!(
+                "mail for the postmaster, {address}, matches no route and would wait; {remedy}"
+            ));
+        };
+        let by_mx = route.target.next_hop().is_some_and(NextHop::is_mx);
+        if by_mx && address.domain() == Some(&settings.node.hostname) {
+            return Some(format!(
+                "mail for the postmaster, {address}, comes back if DNS says that this switch is its mail host; {remedy}"
+            ));
+        }
+    }
+    None
 }
 
 /// Prints the configuration with every default filled in and every path made absolute.

@@ -332,6 +332,37 @@ fn a_route_is_explained() {
     assert_eq!(site.run(&["route", "test", "a b"]).code, 2);
 }
 
+#[test]
+fn a_postmaster_that_has_nowhere_to_go_is_told() {
+    let site = |more: &str| {
+        let text = "cluster: { id: demo }\nnode: { id: a, hostname: mx.example.test }\nlisteners: [ { address: 127.0.0.1:2525 } ]\n";
+        Site::with(&format!("{text}{more}\n"))
+    };
+    let mx = "routes: [ { match: '*', next_hop: mx } ]\n";
+    let checked = |more: &str| {
+        let run = site(more).run(&["config", "check"]);
+        assert_eq!(run.code, 0, "{}", run.err);
+        run.out
+    };
+    let told = checked(mx);
+    assert!(
+        told.contains("postmaster@mx.example.test, comes back if DNS says") && told.contains("bounces:"),
+        "{told}"
+    );
+    let told = checked("routes: [ { match: a.test, next_hop: h } ]");
+    assert!(told.contains("postmaster@mx.example.test, matches no route"), "{told}");
+    assert!(!checked(&format!("relay: {{ domains: [ a.test ] }}\n{mx}")).contains("note:"));
+    assert!(!checked(&format!("bounces: {{ postmaster: ann@b.test }}\n{mx}")).contains("note:"));
+    let run = site(&format!("relay: {{ domains: [ a.test ] }}\n{mx}")).run(&["route", "test", "postmaster"]);
+    expect![[r"
+        relay: everybody may send to postmaster, as every server must take its mail (RFC 5321 4.5.1)
+        bounces.postmaster: postmaster without a domain stands for postmaster@a.test
+        route 1: '*' is the most specific that matches
+        postmaster@a.test goes to mx, tls: may
+    "]]
+    .assert_eq(&run.out);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_is_listed_shown_and_read_without_touching_it() {
     let site = Site::new();

@@ -188,3 +188,36 @@ async fn names_in_a_next_hop_are_asked_of_the_same_servers_and_hosts_are_tried_i
     scene.has(1, 1).await;
     assert_eq!(scene.sinks[2].tally().connections, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postmaster_without_a_domain_is_the_one_of_the_first_relay_domain() {
+    let Some(scene) = Scene::new("example MX 0 sink2\n").await else { return };
+    scene.send(&["Postmaster"]).await;
+    scene.has(1, 1).await;
+    assert_eq!(scene.recipients(1), [["postmaster@example.test"]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_of_both_families_is_tried_in_the_order_that_is_set() {
+    for (order, at) in
+        [("ipv6_first", "::1"), ("ipv4_first", "127.0.0.12"), ("ipv4", "127.0.0.12"), ("ipv6", "::1")]
+    {
+        let (zone, dns) =
+            ("d MX 0 both\nboth A 127.0.0.12\nboth AAAA ::1\n", format!(", addresses: {order}"));
+        let Some(scene) = Scene::with(zone, &dns, None).await else { return };
+        let address = SocketAddr::new("::1".parse().unwrap(), scene.sink(0).address().port());
+        if std::net::TcpListener::bind(address).is_err() {
+            eprintln!("skipped: needs IPv6 on loopback");
+            return;
+        }
+        let six = sink(address);
+        scene.send(&["a@d.test"]).await;
+        let wanted = if at == "::1" { &six } else { scene.sink(1) };
+        assert!(
+            wanted.wait_for(|tally| tally.deliveries == 1, PATIENCE).await,
+            "{order}\n{}",
+            scene.switch.log()
+        );
+        assert_eq!(six.tally().deliveries + scene.sink(1).tally().deliveries, 1, "{order}");
+    }
+}

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use mail_model::{Domain, Mailbox, QueueId};
-use routing::{InDoubt, Rate, Target};
+use routing::{DomainPattern, InDoubt, Rate, RelayPolicy, Target};
 
 use super::name::host_name;
 use crate::model::{BounceSettings, CacheSettings, DeliverySettings, DoubleBounce, OwnerSettings};
@@ -93,6 +93,7 @@ pub(crate) fn bounces<'a>(
     read: &mut Reader<'a>,
     top: &At<'a>,
     hostname: Option<&Domain>,
+    relay: &RelayPolicy,
 ) -> Option<BounceSettings> {
     let day = Duration::from_hours(24);
     let warn = read.duration(&top.key("retry").key("warn"), Duration::ZERO..=100 * day).unwrap_or(WARN);
@@ -104,7 +105,12 @@ pub(crate) fn bounces<'a>(
             .filter(|mailbox| mailbox.domain().is_some())
             .ok_or_else(|| format!("'{text}' is no address; write postmaster@example.test"))
     });
-    let own = || Mailbox::parse_stored(&format!("postmaster@{}", hostname?)).ok();
+    // Who mails the postmaster of a switch in front of servers means the people behind it.
+    let first = relay.domains.iter().find_map(|pattern| match pattern {
+        DomainPattern::Exact(domain) => Some(domain),
+        DomainPattern::Subdomains(_) => None,
+    });
+    let own = || Mailbox::parse_stored(&format!("postmaster@{}", first.or(hostname)?)).ok();
     let postmaster = postmaster.or_else(own)?;
     Some(BounceSettings { warn: (!warn.is_zero()).then_some(warn), double, postmaster })
 }
@@ -145,8 +151,15 @@ mod tests {
         assert_eq!(settings.bounces.postmaster.to_string(), "postmaster@mx.example.test");
         assert_eq!((settings.delivery.eight_bit, settings.delivery.crash_hold), (EightBit::Bounce, 3));
         assert_eq!(settings.limits.concurrency.initial, 5);
+        assert_eq!(settings.tables.postmaster.as_ref(), Some(&settings.bounces.postmaster));
         let settings = parsed("retry: { warn: 0s }", "next_hop: h, in_doubt: hold").unwrap();
         assert_eq!(settings.bounces.warn, None);
+        let relay = "relay: { domains: [ .sub.test, a.test, b.test ] }";
+        let postmaster = |more: &str| {
+            parsed(&format!("{relay}\n{more}"), "next_hop: mx").unwrap().bounces.postmaster.to_string()
+        };
+        assert_eq!(postmaster(""), "postmaster@a.test");
+        assert_eq!(postmaster("bounces: { postmaster: ann@b.test }"), "ann@b.test");
     }
 
     #[test]

@@ -189,7 +189,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "bounces.postmaster",
         "address",
-        Words("the postmaster of `node.hostname`"),
-        "Who gets those reports. What cannot be delivered there either ends.",
+        Words("the postmaster of the first domain in `relay.domains`, else of `node.hostname`"),
+        "Who gets those reports; what cannot be delivered there either ends. And for whom mail is that names `<postmaster>` without a domain, which everybody may send (RFC 5321 4.5.1), unless an alias says otherwise.",
     ),
 ];

@@ -143,3 +143,31 @@ async fn an_order_goes_to_the_node_that_owns_the_queue_or_its_owner_is_named() {
     assert_eq!(run.code, 0, "{}{}", run.out, run.err);
     assert_eq!(orders.lock().unwrap().pop().unwrap().1, ["a-1-2"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_is_applied_by_every_switch_of_a_node_and_what_refuses_it_is_named() {
+    let site = Site::new();
+    let run = site.run(&["config", "apply"]);
+    assert_eq!(run.code, 1);
+    assert!(run.err.contains("no switch runs on node a"), "{}", run.err);
+    std::fs::create_dir(site.path("state")).unwrap();
+    let serve = |queue: &str, answer: Result<&'static str, &'static str>| {
+        let path = control::paths::switch(&site.path("state"), &queue.parse().unwrap());
+        let answer =
+            answer.map_err(Fault::failed).map(|message| Answer::Done { message: message.to_owned() });
+        tokio::spawn(Server::bind(&path).unwrap().serve(move |request: Request| {
+            let answer =
+                if request == Request::Reload { answer.clone() } else { Err(Fault::failed("not asked")) };
+            async move { answer }
+        }))
+    };
+    serve("a", Ok("configuration 12 is in use"));
+    let run = site.run(&["config", "apply", "-o", "tsv"]);
+    assert_eq!((run.code, run.out.as_str()), (0, "node\tqueue\tanswer\na\ta\tconfiguration 12 is in use\n"));
+    serve("b", Err("limits.hopps: there is no such key"));
+    let run = site.run(&["config", "apply"]);
+    assert_eq!(run.code, 3, "{}", run.err);
+    assert!(run.out.contains("switch of queue b") && run.out.contains("limits.hopps"), "{}", run.out);
+    std::fs::write(site.path("m.yaml"), "nothing: right\n").unwrap();
+    assert_eq!(site.run(&["config", "apply"]).code, 2);
+}
