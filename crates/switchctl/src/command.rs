@@ -308,6 +308,11 @@ pub(crate) fn say(line: impl Display) -> Result<(), Failure> {
     }
 }
 
+/// Writes a line to standard error, beside what is printed.
+pub(crate) fn complain(line: impl Display) -> Result<(), Failure> {
+    Ok(writeln!(io::stderr().lock(), "switchctl: {line}")?)
+}
+
 /// An answer that does not fit the question: two versions talk to each other.
 pub(crate) fn misfit() -> Failure {
     Failure::failed("the answer does not fit the question; are both programs of one version?")

@@ -191,6 +191,33 @@ impl<'a> Filter<'a> {
         self.0.iter().all(node) && (ids.is_empty() || ids.iter().any(|id| id.queue == *queue))
     }
 
+    /// Files have addresses and a size. Fails with a sentence if a term asks for anything else.
+    pub(crate) fn is_about_files(&self) -> Result<(), String> {
+        let fits = |term: &Term| match term {
+            Term::To(_) | Term::From(_) | Term::Size(..) => true,
+            Term::Id(_) | Term::Age(..) | Term::State(_) | Term::Reply(_) | Term::Node(_) => false,
+        };
+        if self.0.iter().all(fits) {
+            Ok(())
+        } else {
+            Err("files are chosen by to: from: and size:".to_owned())
+        }
+    }
+
+    /// True if the terms hold for a file that is no message of a queue yet.
+    pub(crate) fn matches_file(&self, from: &ReversePath, to: &[Mailbox], size: u64) -> bool {
+        let sender = match from {
+            ReversePath::Null => None,
+            ReversePath::Mailbox(mailbox) => Some(mailbox),
+        };
+        self.0.iter().all(|term| match term {
+            Term::To(pattern) => to.iter().any(|address| pattern.matches(Some(address))),
+            Term::From(pattern) => pattern.matches(sender),
+            Term::Size(bound, limit) => bound.holds(&size, limit),
+            Term::Id(_) | Term::Age(..) | Term::State(_) | Term::Reply(_) | Term::Node(_) => false,
+        })
+    }
+
     /// True if the terms hold for a message, by one of the recipients that `counts` says are of interest.
     pub(crate) fn matches(
         &self,

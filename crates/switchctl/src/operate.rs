@@ -20,7 +20,7 @@ use serde_json::json;
 pub(crate) use self::choice::Choice;
 use self::plan::Plan;
 pub(crate) use self::plan::owner;
-use crate::command::{Context, Failure, Outcome, misfit};
+use crate::command::{Context, Failure, Outcome, complain, misfit};
 use crate::exit::Exit;
 use crate::output::Listing;
 
@@ -186,8 +186,4 @@ pub(crate) fn reason(text: &str) -> Result<String, String> {
         return Err(format!("a reason is one line of 1 to {REASON_BYTES_MAX} bytes"));
     }
     Ok(text.to_owned())
-}
-
-fn complain(line: impl std::fmt::Display) -> Result<(), Failure> {
-    Ok(writeln!(io::stderr().lock(), "switchctl: {line}")?)
 }

@@ -5,6 +5,7 @@ mod adopt;
 mod check;
 mod export;
 mod import;
+mod job;
 mod listing;
 mod postfix;
 mod postqueue;

@@ -52,7 +52,8 @@ pub(super) enum Queue {
         /// Its id, as in the 250 reply.
         id: MessageId,
     },
-    /// Write messages into a folder: ID.eml and, with the envelope, ID.json. They stay in the queue.
+    /// Write messages into a folder: ID.eml and, with the envelope, ID.json. They stay in the queue. Exit codes: 0 all written, 1 none
+    /// could be, 3 some could not be read, or some queues.
     #[command(after_help = filter::HELP)]
     Export {
         /// The folder; it is made.
@@ -60,12 +61,21 @@ pub(super) enum Queue {
         /// Which; every message if not said.
         #[arg(value_name = "ID|TERM")]
         what: Vec<Term>,
+        /// Only count what would be written.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Take every NAME.eml of a folder into this node's queue, by way of its maildrop. NAME.json says the envelope; without one
-    /// the header does.
+    /// the header does. Exit codes: 0 all taken, 1 none, 3 some.
     Import {
         /// The folder.
         folder: PathBuf,
+        /// Which, by to: from: and size:; every message if not said.
+        #[arg(value_name = "TERM", conflicts_with = "postfix")]
+        what: Vec<Term>,
+        /// Only look, and say what would be taken.
+        #[arg(long)]
+        dry_run: bool,
         /// It is a Postfix spool (/var/spool/postfix), or a queue of one, which `postcat` reads. Messages on hold are left,
         /// unless their queue is named. That Postfix must be stopped. Its files stay.
         #[arg(long)]
@@ -77,6 +87,9 @@ pub(super) enum Queue {
     Adopt {
         /// The queue's directory.
         dir: PathBuf,
+        /// Only look, and say what would be taken.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Read every byte of a queue and say what is not as it was written. Touches nothing.
     Fsck {
@@ -166,10 +179,16 @@ pub(super) fn run(common: &Common, verb: &Queue) -> Outcome {
             queue::postqueue_json(context, Filter::new(what))
         }
         Queue::List { what } => queue::list(context, Filter::new(what)),
-        Queue::Export { folder, what } => queue::export(context, folder, Filter::new(what)),
-        Queue::Import { folder, postfix: true } => queue::import_postfix(context, folder),
-        Queue::Import { folder, postfix: false } => queue::import(context, folder),
-        Queue::Adopt { dir } => queue::adopt(context, dir),
+        Queue::Export { folder, what, dry_run } => {
+            queue::export(context, folder, Filter::new(what), *dry_run)
+        }
+        Queue::Import { folder, postfix: true, dry_run, .. } => {
+            queue::import_postfix(context, folder, *dry_run)
+        }
+        Queue::Import { folder, what, postfix: false, dry_run } => {
+            queue::import(context, folder, Filter::new(what), *dry_run)
+        }
+        Queue::Adopt { dir, dry_run } => queue::adopt(context, dir, *dry_run),
         Queue::Show { id } => queue::show(context, id),
         Queue::Cat { id } => queue::cat(context, id),
         Queue::Fsck { .. } => queue::fsck_all(context),

@@ -13,7 +13,7 @@ use mail_model::{LeaseState, RecipientIndex};
 use queue_format::record::{MessageKey, RecipientState};
 use queue_store::inspect::{self, Depth, Inspection};
 
-use super::import::{Taken, leave, told};
+use super::job::{Addressed, Job};
 use super::words::envelope;
 use crate::command::{Context, Failure, Outcome, unclaimed};
 use crate::exit::Exit;
@@ -22,8 +22,8 @@ use crate::exit::Exit;
 const ADOPTING: &str = "adopting";
 const ADOPTED: &str = "adopted";
 
-/// Adopts the queue in `dir`.
-pub(crate) fn adopt(context: &Context, dir: &Path) -> Outcome {
+/// Adopts the queue in `dir`. With `dry_run` it only looks.
+pub(crate) fn adopt(context: &Context, dir: &Path, dry_run: bool) -> Outcome {
     let failed = |error: std::io::Error| Failure::failed(format_args!("{}: {error}", dir.display()));
     let dir = dir.canonicalize().map_err(failed)?;
     for queue in context.queues() {
@@ -52,22 +52,22 @@ pub(crate) fn adopt(context: &Context, dir: &Path) -> Outcome {
             )));
         }
     }
-    let dir = renamed(&dir, ADOPTING)?;
+    let dir = if dry_run { dir } else { renamed(&dir, ADOPTING)? };
     let seen = inspect::inspect(&dir, &claim.cluster, &claim.queue, Depth::Books)
         .map_err(|error| Failure::failed(format_args!("{}: {error}", dir.display())))?;
     let mut keys: Vec<MessageKey> = seen.replay.books.messages().map(|(key, _)| key).collect();
     keys.sort_unstable();
-    let mut taken = Vec::with_capacity(keys.len());
+    let mut job = Job::new(context, "adopt", keys.len(), dry_run);
     for key in keys {
         let name = format!("{}-{:x}-{:x}", claim.queue, key.epoch.0, key.sequence);
-        if let Some(done) = take(context, &seen, key, &name).transpose() {
-            taken.push((name, done));
+        if let Some(found) = read(&seen, key).transpose() {
+            job.take(&format!("adopt-{name}"), &name, found);
         }
     }
-    if taken.iter().all(|(_, taken)| taken.is_ok()) {
+    if job.is_whole() && !dry_run {
         renamed(&dir, ADOPTED)?;
     }
-    told(context, taken)
+    job.end()
 }
 
 fn refused(why: String) -> Failure {
@@ -94,12 +94,7 @@ fn renamed(dir: &Path, ending: &str) -> Result<PathBuf, Failure> {
 }
 
 /// `None` if nobody of it waits.
-fn take(
-    context: &Context,
-    seen: &Inspection,
-    key: MessageKey,
-    name: &str,
-) -> Result<Option<(String, usize)>, String> {
+fn read(seen: &Inspection, key: MessageKey) -> Result<Option<(Addressed, Vec<u8>)>, String> {
     let Some(message) = seen.replay.books.message(key) else { return Ok(None) };
     let envelope = envelope(&message).map_err(|failure| failure.message)?;
     let waits = |state| match state {
@@ -123,6 +118,5 @@ fn take(
     while let Some(piece) = pieces.next_piece() {
         body.extend_from_slice(&piece.map_err(|error| error.to_string())?);
     }
-    let taken: Taken = leave(context, &format!("adopt-{name}"), (envelope.reverse_path, to), &body);
-    taken.map(Some)
+    Ok(Some(((envelope.reverse_path, to), body)))
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use mail_model::{Domain, Mailbox, ReversePath};
 
-use super::import::{Taken, leave, told};
+use super::job::{Addressed, Job};
 use crate::command::{Context, Failure, Outcome};
 use crate::exit::Exit;
 use crate::text::mailbox;
@@ -19,7 +19,7 @@ use crate::text::mailbox;
 const QUEUES: [&str; 3] = ["incoming", "active", "deferred"];
 
 /// Leaves every message of `folder`, a Postfix spool or a part of one, in the maildrop.
-pub(crate) fn import_postfix(context: &Context, folder: &Path) -> Outcome {
+pub(crate) fn import_postfix(context: &Context, folder: &Path, dry_run: bool) -> Outcome {
     let is_spool = folder.join("deferred").is_dir();
     if let Some(pid) = running(folder).filter(|_| is_spool) {
         return Err(Failure::new(
@@ -43,12 +43,12 @@ pub(crate) fn import_postfix(context: &Context, folder: &Path) -> Outcome {
     if files.is_empty() {
         return Err(Failure::not_found(format_args!("{}: there is no message", folder.display())));
     }
-    let taken = files.iter().map(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let taken = take(context, path, &name);
-        (name, taken)
-    });
-    told(context, taken.collect())
+    let mut job = Job::new(context, "import", files.len(), dry_run);
+    for path in &files {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        job.take(&format!("import-{name}"), &name, read(path));
+    }
+    job.end()
 }
 
 /// The process of the Postfix whose spool this is, if it runs.
@@ -79,14 +79,14 @@ fn find(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn take(context: &Context, path: &Path, name: &str) -> Taken {
+fn read(path: &Path) -> Result<(Addressed, Vec<u8>), String> {
     let records = postcat("-e", path)?;
     let body = postcat("-hb", path)?;
     let (from, to) = envelope(&String::from_utf8_lossy(&records))?;
     if to.is_empty() {
         return Err("no recipient of it waits".to_owned());
     }
-    leave(context, &format!("import-{name}"), (from, to), &body)
+    Ok(((from, to), body))
 }
 
 fn postcat(what: &str, path: &Path) -> Result<Vec<u8>, String> {
@@ -100,7 +100,7 @@ fn postcat(what: &str, path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// What `postcat -e` says.
-fn envelope(records: &str) -> Result<(ReversePath, Vec<Mailbox>), String> {
+fn envelope(records: &str) -> Result<Addressed, String> {
     let (mut from, mut to) = (None, Vec::new());
     for line in records.lines() {
         if let Some(sender) = line.strip_prefix("sender:") {

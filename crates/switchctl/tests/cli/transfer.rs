@@ -29,6 +29,14 @@ async fn what_is_written_out_can_be_taken_in_again() {
     let site = Site::new();
     fill(&site.path("spool")).await;
     let folder = site.path("out");
+    let run =
+        site.run(&["queue", "export", folder.to_str().unwrap(), "--node", "a", "--dry-run", "-o", "tsv"]);
+    expect![[r"
+        queue	messages	bytes	failed
+        a	2	94	0
+    "]]
+    .assert_eq(&run.out);
+    assert!(run.code == 0 && !folder.exists(), "{}", run.err);
     let run = site.run(&["queue", "export", folder.to_str().unwrap(), "to:four@example.test", "--node", "a"]);
     assert_eq!(run.code, 0, "{}{}", run.out, run.err);
     assert_eq!(std::fs::read(folder.join("a-1-3.eml")).unwrap(), super::BODY);
@@ -40,9 +48,20 @@ async fn what_is_written_out_can_be_taken_in_again() {
     std::fs::remove_file(folder.join("a-1-2.eml")).unwrap();
     let drop = maildrop::directory(&site.path("state"));
     std::fs::create_dir_all(&drop).unwrap();
-    let run = site.run(&["queue", "import", folder.to_str().unwrap()]);
+    let import = |more: &[&str]| site.run(&[&["queue", "import", folder.to_str().unwrap()], more].concat());
+    let run = import(&["--dry-run", "-o", "json"]);
+    assert_eq!(
+        (run.code, run.json()["messages"].as_u64(), run.json()["failed"].as_u64()),
+        (3, Some(2), Some(1))
+    );
+    let run = import(&["to:t@x.test", "size:<1KiB", "--dry-run", "-o", "json"]);
+    assert_eq!(run.json()["messages"], 1, "{}", run.out);
+    assert_eq!(import(&["state:held"]).code, 2);
+    assert!(maildrop::slots(&drop).unwrap().is_empty());
+    let run = import(&[]);
     assert_eq!(run.code, 3, "{}", run.out);
     assert!(run.out.contains("it has no recipient"), "{}", run.out);
+    assert!(run.out.ends_with("2 messages taken, 3 recipients; 1 failed\n"), "{}", run.out);
     let slots = maildrop::slots(&drop).unwrap();
     assert_eq!(slots.iter().map(maildrop::Slot::name).collect::<Vec<_>>(), ["import-a-1-3", "import-b"]);
     let letters: Vec<_> = slots.iter().map(|slot| slot.open().unwrap().letter.addresses().unwrap()).collect();
@@ -62,6 +81,9 @@ async fn a_queue_directory_from_elsewhere_is_adopted_once_and_one_of_this_cluste
     let elsewhere = site.path("backup");
     #[expect(clippy::disallowed_methods, reason = "an operator moves a folder")]
     std::fs::rename(site.path("spool/a"), &elsewhere).unwrap();
+    let look = site.run(&["queue", "adopt", elsewhere.to_str().unwrap(), "--dry-run"]);
+    assert!(look.code == 0 && look.out.contains("2 messages could be taken, 3 recipients"), "{}", look.out);
+    assert!(elsewhere.exists() && maildrop::slots(&drop).unwrap().is_empty());
     let run = site.run(&["queue", "adopt", elsewhere.to_str().unwrap(), "-o", "tsv"]);
     assert_eq!(run.code, 0, "{}{}", run.out, run.err);
     expect![[r"
@@ -74,4 +96,27 @@ async fn a_queue_directory_from_elsewhere_is_adopted_once_and_one_of_this_cluste
     assert_eq!(slots.iter().map(maildrop::Slot::name).collect::<Vec<_>>(), ["adopt-a-1-2", "adopt-a-1-3"]);
     assert!(!elsewhere.exists() && site.path("backup.adopted").is_dir());
     assert_eq!(site.run(&["queue", "adopt", elsewhere.to_str().unwrap()]).code, 1);
+}
+
+/// So many messages that what is on the way is worth a word, one of which nobody can read.
+#[test]
+fn a_long_job_says_how_far_it_is_and_counts_at_its_end() {
+    let site = Site::new();
+    let folder = site.path("many");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::create_dir_all(maildrop::directory(&site.path("state"))).unwrap();
+    for number in 0..2_001 {
+        std::fs::write(folder.join(format!("{number:04}.eml")), "To: a@x.test\nFrom: b@x.test\n\nx\n")
+            .unwrap();
+    }
+    std::fs::write(folder.join("0007.json"), "{}").unwrap();
+    let run = site.run(&["queue", "import", folder.to_str().unwrap(), "--dry-run"]);
+    assert_eq!(run.code, 3, "{}", run.err);
+    for wanted in
+        ["import: 1000 of 2001 messages", "import: 2000 of 2001 messages", "import: 2001 of 2001 messages"]
+    {
+        assert!(run.err.contains(wanted), "{}", run.err);
+    }
+    assert!(run.out.contains("0007") && run.out.contains("NAME.json: "), "{}", run.out);
+    assert!(run.out.ends_with("2000 messages could be taken, 2000 recipients; 1 failed\n"), "{}", run.out);
 }
