@@ -1,7 +1,18 @@
 //! Mail from strangers is judged by what its domain says in DNS, and mail of our own is signed so that others can do the same.
 
-use aws_lc_rs::signature::KeyPair as _;
+use std::fmt::Write as _;
+
+use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _, RsaKeyPair};
+use mail_auth::arc::ArcSealer;
+use mail_auth::common::crypto::{RsaKey, Sha256};
+use mail_auth::common::headers::HeaderWriter as _;
+use mail_auth::{AuthenticatedMessage, AuthenticationResults, MessageAuthenticator};
 use rig::{Sink, SinkOptions};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use crate::name_server::NameServer;
 use crate::site::{Config, PATIENCE, Running, Site, clock, say, until};
@@ -10,7 +21,7 @@ struct Scene {
     site: Site,
     _switch: Running,
     sink: Sink,
-    _server: NameServer,
+    server: NameServer,
 }
 
 impl Scene {
@@ -33,7 +44,7 @@ impl Scene {
             std::fs::write(site.path().join("dkim.pem"), key).unwrap();
         }
         let switch = site.start_ready().await;
-        Some(Self { site, _switch: switch, sink, _server: server })
+        Some(Self { site, _switch: switch, sink, server })
     }
 
     async fn send(&self, from: &str, content: &str) -> u16 {
@@ -61,7 +72,7 @@ fn message(from: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_dns_says_of_the_sender_stands_on_top_and_forged_results_are_gone() {
     let zone = "good TXT \"v=spf1 ip4:127.0.0.1 -all\"\n_dmarc.good TXT \"v=DMARC1; p=reject\"\n\
-                bad TXT \"v=spf1 -all\"\n_dmarc.bad TXT \"v=DMARC1; p=reject\"\n";
+                bad TXT \"v=spf1 -all\"\n_dmarc.bad TXT \"v=DMARC1; p=reject\"\n_dmarc.lost CNAME x.down\n";
     let Some(scene) = Scene::new(zone, "authentication: mark", false, "", None).await else { return };
     assert_eq!(scene.send("a@good.test", &message("a@good.test")).await, 250);
     let text = scene.arrived(1).await;
@@ -72,11 +83,14 @@ async fn what_dns_says_of_the_sender_stands_on_top_and_forged_results_are_gone()
     assert_eq!(scene.send("a@bad.test", &message("a@bad.test")).await, 250);
     let text = scene.arrived(2).await;
     assert!(text.contains("spf=fail") && text.contains("dmarc=fail"), "{text}");
+    assert_eq!(scene.send("a@lost.test", &message("a@lost.test")).await, 250);
+    let text = scene.arrived(3).await;
+    assert!(text.contains("dmarc=temperror"), "{text}");
     // The same for content that goes to the disk in pieces.
     let large =
         format!("{}{}", message("a@good.test"), "a line of text that fills the message\r\n".repeat(20_000));
     assert_eq!(scene.send("a@good.test", &large).await, 250);
-    let text = scene.arrived(3).await;
+    let text = scene.arrived(4).await;
     assert!(text.starts_with("Authentication-Results: mx.example.test") && text.contains("spf=pass"));
     let body = large.split_once("\r\n\r\n").unwrap().1;
     assert_eq!(text.split_once("\r\n\r\n").unwrap().1, body);
@@ -108,10 +122,9 @@ async fn what_its_domain_wants_refused_is_refused_and_what_cannot_be_told_waits(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mail_of_trusted_clients_is_signed_and_the_signature_holds() {
-    let pkcs8 =
-        aws_lc_rs::signature::Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
-    let public = aws_lc_rs::signature::Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
-    let pem = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", base64(pkcs8.as_ref()));
+    let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+    let public = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
+    let pem = pem(pkcs8.as_ref());
     let zone = format!(
         "s1._domainkey.good TXT \"v=DKIM1; k=ed25519; p={}\"\n_dmarc.good TXT \"v=DMARC1; p=reject\"\n",
         base64(public.public_key().as_ref())
@@ -128,6 +141,82 @@ async fn mail_of_trusted_clients_is_signed_and_the_signature_holds() {
     let text = judging.arrived(1).await;
     assert!(text.contains("dkim=pass") && text.contains("dmarc=pass"), "{text}");
     assert_eq!(judging.send("a@forwarder.test", &signed.replace("body", "other")).await, 550);
+}
+
+/// A domain with a key of either kind: `[("rsa", PEM), ("ed", PEM)]`, and the records of both.
+fn keys_of(domain: &str) -> (Vec<(&'static str, String)>, String) {
+    let ed = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+    let ed_public = Ed25519KeyPair::from_pkcs8(ed.as_ref()).unwrap();
+    let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+    let rsa_private: Pkcs8V1Der<'_> = rsa.as_der().unwrap();
+    let rsa_public: PublicKeyX509Der<'_> = rsa.public_key().as_der().unwrap();
+    let rsa_public = base64(rsa_public.as_ref());
+    // A text of DNS has 255 octets at most, and a record has several. RFC 6376 3.6.2.2.
+    let (first, rest) = rsa_public.split_at(200);
+    let records = format!(
+        "rsa._domainkey.{domain} TXT \"v=DKIM1; k=rsa; p={first}\" \"{rest}\"\n\
+         ed._domainkey.{domain} TXT \"v=DKIM1; k=ed25519; p={}\"\n",
+        base64(ed_public.public_key().as_ref())
+    );
+    (vec![("rsa", pem(rsa_private.as_ref())), ("ed", pem(ed.as_ref()))], records)
+}
+
+fn pem(pkcs8: &[u8]) -> String {
+    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", base64(pkcs8))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_domain_with_several_keys_is_signed_by_each_and_another_domain_by_its_own() {
+    let (good, mut zone) = keys_of("good");
+    let (other, records) = keys_of("other");
+    zone.push_str(&records);
+    let folder = tempfile::tempdir().unwrap();
+    let mut keys = "dkim:\n".to_owned();
+    for (domain, pems) in [("good", &good), ("other", &other)] {
+        for (selector, pem) in pems {
+            let file = folder.path().join(format!("{domain}-{selector}"));
+            std::fs::write(&file, pem).unwrap();
+            let file = file.display();
+            writeln!(keys, "  - {{ domain: {domain}.test, selector: {selector}, key: {file} }}").unwrap();
+        }
+    }
+    let Some(signing) = Scene::new(&zone, "", true, &keys, None).await else { return };
+    let Some(judging) = Scene::new(&zone, "authentication: mark", false, "", None).await else { return };
+    for (count, domain) in [(1, "good"), (2, "other")] {
+        assert_eq!(signing.send("a@client.test", &message(&format!("a@{domain}.test"))).await, 250);
+        let signed = signing.arrived(count).await;
+        assert_eq!(signed.matches("DKIM-Signature: ").count(), 2, "{signed}");
+        assert_eq!(signed.matches(&format!("d={domain}.test")).count(), 2, "{signed}");
+        assert_eq!(judging.send("a@forwarder.test", &signed).await, 250);
+        let text = judging.arrived(count).await;
+        assert_eq!(text.matches("dkim=pass").count(), 2, "{text}");
+        assert!(text.contains("header.s=rsa") && text.contains("header.s=ed"), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_of_forwarders_is_verified_and_a_broken_one_is_told() {
+    let (keys, records) = keys_of("list");
+    let Some(scene) = Scene::new(&records, "authentication: mark", false, "", None).await else { return };
+    let original = message("a@good.test");
+    let der = PrivateKeyDer::from_pem_slice(keys[0].1.as_bytes()).unwrap();
+    let parsed = AuthenticatedMessage::parse(original.as_bytes()).unwrap();
+    let judge = MessageAuthenticator(lookup::for_library(&scene.server.settings()).unwrap());
+    let before = judge.verify_arc(&parsed).await;
+    let results = AuthenticationResults::new("list.test");
+    let forwarder = ArcSealer::from_key(RsaKey::<Sha256>::from_key_der(der).unwrap());
+    let forwarder = forwarder.domain("list.test").selector("rsa").headers(["From", "Subject"]);
+    let set = forwarder.seal(&parsed, &results, &before).unwrap();
+    let sealed = format!("{}{}{original}", set.to_header(), results.to_header());
+    assert_eq!(scene.send("a@list.test", &sealed).await, 250);
+    let text = scene.arrived(1).await;
+    assert!(text.contains("\tarc=pass"), "{text}");
+    assert_eq!(scene.send("a@list.test", &sealed.replace("\r\nbody", "\r\nother")).await, 250);
+    let text = scene.arrived(2).await;
+    assert!(text.contains("\tarc=fail"), "{text}");
+    // Without a chain there is nothing to say.
+    assert_eq!(scene.send("a@list.test", &original).await, 250);
+    assert!(!scene.arrived(3).await.contains("\tarc="));
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -100,14 +100,36 @@ impl Authenticator {
             results.with_spf_mailfrom_result(&spf, client, &sender, helo)
         };
         let results = results.with_dkim_results(&dkim, message.from()).with_dmarc_result(&dmarc);
-        let results =
-            if message.as_headers.is_empty() { results } else { results.with_arc_result(&arc, client) };
-        Opinion::fields(results.to_header())
+        if message.as_headers.is_empty() {
+            return Opinion::fields(results.to_header());
+        }
+        Opinion::fields(chain_told(&results.with_arc_result(&arc, client).to_header()))
     }
+}
+
+/// RFC 8617 4.4: a chain passes or fails; the words that signatures have besides are none of a chain.
+fn chain_told(field: &str) -> String {
+    const CHAIN: &str = "\tarc=";
+    let Some((before, result)) = field.rsplit_once(CHAIN) else { return field.to_owned() };
+    let rest = result.strip_prefix("neutral").or_else(|| result.strip_prefix("permerror"));
+    format!("{before}{CHAIN}{}", rest.map_or_else(|| result.to_owned(), |rest| format!("fail{rest}")))
 }
 
 impl Inspector for Authenticator {
     fn inspect<'a>(&'a self, exhibit: &'a Exhibit) -> Inspecting<'a> {
         Box::pin(self.look(exhibit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_passes_or_fails() {
+        let told = |result: &str| chain_told(&format!("x: h;\r\n\tspf=neutral;\r\n\tarc={result}\r\n"));
+        assert_eq!(told("neutral (hash)"), "x: h;\r\n\tspf=neutral;\r\n\tarc=fail (hash)\r\n");
+        assert_eq!(told("permerror"), "x: h;\r\n\tspf=neutral;\r\n\tarc=fail\r\n");
+        assert_eq!(told("pass"), "x: h;\r\n\tspf=neutral;\r\n\tarc=pass\r\n");
     }
 }
