@@ -10,6 +10,7 @@ declare -A packages=(
     [haproxy]=haproxy
     [keepalived]=keepalived
     [nginx]=libnginx-mod-stream
+    [msmtp]=msmtp
     [openssl]=openssl
     [fence_dummy]=fence-agents
     [ocf-tester]=resource-agents

@@ -8,6 +8,7 @@ pub mod circles;
 pub mod dependencies;
 pub mod drills;
 pub mod events;
+pub mod failures;
 pub mod floors;
 pub mod leftovers;
 pub mod lengths;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tests::house::tree::Tree;
 use tests::house::{
-    book, circles, dependencies, drills, events, floors, leftovers, lengths, links, metrics, purity,
+    book, circles, dependencies, drills, events, failures, floors, leftovers, lengths, links, metrics, purity,
 };
 
 fn tree() -> Result<Tree> {
@@ -73,6 +73,11 @@ fn nothing_is_left_over_from_writing() -> Result<()> {
 #[test]
 fn every_fault_of_a_drill_is_tried_by_a_test_and_told_in_the_docs() -> Result<()> {
     hold(drills::check)
+}
+
+#[test]
+fn every_failure_that_is_told_of_names_the_tests_that_show_it() -> Result<()> {
+    hold(failures::check)
 }
 
 #[test]

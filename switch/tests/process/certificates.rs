@@ -11,7 +11,12 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// Writes `NAME.pem` and `NAME.key` into `folder`: a new key, and a certificate for `host`.
 pub(crate) fn write(folder: &Path, name: &str, host: &str) {
-    let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
+    write_for(folder, name, vec![host.to_owned()]);
+}
+
+/// The same for several hosts.
+pub(crate) fn write_for(folder: &Path, name: &str, hosts: Vec<String>) {
+    let made = rcgen::generate_simple_self_signed(hosts).unwrap();
     std::fs::write(folder.join(format!("{name}.pem")), made.cert.pem()).unwrap();
     std::fs::write(folder.join(format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
 }

@@ -1,6 +1,7 @@
 //! Content filters, the real ones: what each says of a message is what its client is told, and what becomes of the message.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 
 use control::switch::{Request, Verb};
 use mail_model::MessageId;
@@ -186,6 +187,46 @@ async fn a_filter_that_is_away_or_silent_defers_or_lets_pass_as_it_is_written_an
             let scene = Scene::new(&format!("{filter}, on_error: accept }}")).await;
             assert_eq!(scene.wish("").await.code, 250, "{kind} {address}");
             assert!(scene.arrived(1).await.1.ends_with(&wishing("")));
+        }
+    }
+}
+
+/// A filter that is broken: to each connection it says the next of these, and hangs up.
+fn broken(words: &'static [&'static [u8]]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for word in words.iter().cycle() {
+            let Ok((mut stream, _)) = listener.accept() else { return };
+            assert!(stream.read(&mut [0; 16]).is_ok_and(|read| read > 0));
+            stream.write_all(word).ok();
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_that_breaks_off_or_talks_nonsense_counts_as_one_that_is_away() {
+    let rspamd: &[&[u8]] = &[
+        b"",
+        b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"action\": \"no action\"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{\"action\":\"explode\"}",
+    ];
+    let clamd: &[&[u8]] = &[b"", b"stream: what?\0", b"stream: O", b"\xff\xfe\0"];
+    let milter: &[&[u8]] = &[b"", b"\xff\xff\xff\xff", b"\0\0\0\x01?", b"HTTP/1.1 400 Bad Request\r\n\r\n"];
+    for (kind, words) in [("rspamd", rspamd), ("clamd", clamd), ("milter", milter)] {
+        let filter = format!("  - {{ kind: {kind}, address: '{}', timeout: 2s", broken(words));
+        let scene = Scene::new(&format!("{filter} }}")).await;
+        for word in words {
+            assert_eq!(scene.wish("").await.code, 451, "{kind} {word:?}");
+        }
+        assert_eq!(scene.site.inspect().replay.books.totals().accepted, 0);
+        drop(scene);
+        let scene = Scene::new(&format!("{filter}, on_error: accept }}")).await;
+        for (count, word) in (1..).zip(words) {
+            assert_eq!(scene.wish("").await.code, 250, "{kind} {word:?}");
+            assert!(scene.arrived(count).await.1.ends_with(&wishing("")), "{kind} {word:?}");
         }
     }
 }

@@ -41,7 +41,12 @@ pub(crate) struct Front {
 impl Front {
     /// In front of `sink`, until the runtime ends.
     pub(crate) async fn start(sink: SocketAddr, manner: Manner) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0".parse().unwrap(), sink, manner).await
+    }
+
+    /// The same at this address.
+    pub(crate) async fn start_at(address: SocketAddr, sink: SocketAddr, manner: Manner) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let counts = Arc::new(Counts::default());
         let kept = Arc::clone(&counts);

@@ -1,22 +1,18 @@
 //! What domains publish about the TLS of their hosts: DANE and MTA-STS. What they ask for is met, or the mail waits.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rig::{Sink, SinkOptions};
-use rustls::ServerConfig;
 use rustls::server::ParsedCertificate;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
 use crate::certificates;
 use crate::front::{Front, Manner};
 use crate::name_server::NameServer;
 use crate::site::{Config, Running, Site, clock, say, until};
+use crate::web::{Web, page};
 
 /// One host at 127.0.0.1 with TLS, and a sink behind it.
 struct Host {
@@ -156,52 +152,12 @@ async fn under_dane_a_host_that_has_records_and_offers_no_tls_gets_nothing() {
     scene.is_delivered("a@none.test", false).await;
 }
 
-/// A web server that gives each host its policy.
-struct Web {
-    port: u16,
-    asked: Arc<AtomicU64>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Web {
-    async fn start(config: Arc<ServerConfig>, answer: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let asked = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&asked);
-        let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                count.fetch_add(1, Ordering::Relaxed);
-                let Ok(stream) = TlsAcceptor::from(Arc::clone(&config)).accept(stream).await else {
-                    continue;
-                };
-                let mut stream = BufReader::new(stream);
-                let mut line = String::new();
-                while stream.read_line(&mut line).await.is_ok_and(|read| read > 2) {
-                    assert!(!line.starts_with("GET") || line.contains("/.well-known/mta-sts.txt"));
-                    line.clear();
-                }
-                stream.write_all(answer.as_bytes()).await.ok();
-                stream.shutdown().await.ok();
-            }
-        });
-        Self { port, asked, task }
-    }
-}
-
-fn page(policy: &str) -> String {
-    let length = policy.len();
-    format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{policy}"
-    )
-}
-
 /// A scene whose domain `d.test` publishes what the web server answers; its host shows a certificate for `mx.test`.
 async fn sts(answer: String, trusted: bool) -> Option<(Scene, Web)> {
     let host = Host::new(true).await;
     let folder = tempfile::tempdir().unwrap();
     certificates::write(folder.path(), "web", "mta-sts.d.test");
-    let web = Web::start(certificates::showing(folder.path(), "web"), answer).await;
+    let web = Web::start(certificates::showing(folder.path(), "web"), move |_| answer.clone()).await;
     let mut roots = std::fs::read_to_string(folder.path().join("web.pem")).unwrap();
     if trusted {
         roots.push_str(&std::fs::read_to_string(host.folder.path().join("hop.pem")).unwrap());

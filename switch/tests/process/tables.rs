@@ -114,3 +114,20 @@ async fn a_table_that_was_never_there_puts_off_and_loses_nothing() {
     assert!(sink.wait_for(|tally| tally.deliveries == 1, PATIENCE).await, "{:?}", sink.tally());
     assert_eq!(codes(&send_to(&site, &["joe@example.test", "ann@example.test"]).await.0), [250, 550]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aliases_and_senders_that_were_never_there_put_off_too() {
+    for (table, at_rcpt, at_last) in [("aliases", 450, 554), ("senders", 250, 451)] {
+        let sink = sink();
+        let site = Site::new(&Config { next_hop: Some(sink.address()), ..Config::default() });
+        site.configure_more(&format!("tables: {{ {table}: ../table }}\n"));
+        let switch = site.start_ready().await;
+        let (replies, last) = send_to(&site, &["ann@example.test"]).await;
+        assert_eq!((codes(&replies), last.code), (vec![at_rcpt], at_last), "{table}: {last:?}");
+        assert_eq!(balance(&site).totals.messages, 0);
+        put(&site, "table", "other.test @example.test\n");
+        until("the table is in use", || switch.log().contains("table.reloaded")).await;
+        assert_eq!(send_to(&site, &["ann@example.test"]).await.1.code, 250, "{table}");
+        assert!(sink.wait_for(|tally| tally.deliveries == 1, PATIENCE).await, "{:?}", sink.tally());
+    }
+}

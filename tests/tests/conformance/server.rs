@@ -15,6 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use tempfile::TempDir;
+use tests::dovecot::Dovecot;
 use tests::postfix::{Postfix, free_address, open_to_all};
 
 /// What the servers call themselves.
@@ -23,10 +24,10 @@ pub(crate) const NAME: &str = "mx.example.test";
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) submission: SocketAddr,
-    postfix: Option<Postfix>,
+    postfix: Option<(Postfix, Dovecot)>,
+    switch: Option<Child>,
+    // Last, since the others have it open.
     dir: TempDir,
-    /// The switch, or the Dovecot beside a Postfix.
-    child: Child,
 }
 
 fn certificate(dir: &Path) {
@@ -60,14 +61,14 @@ impl Server {
         let log = fs::File::create(dir.path().join("log")).unwrap();
         let child =
             Command::new(programs.join("switch")).args(["run", "--config"]).arg(&file).stderr(log).spawn();
-        let server = Self { address, submission, postfix: None, dir, child: child.unwrap() };
+        let server = Self { address, submission, postfix: None, switch: Some(child.unwrap()), dir };
         server.ready().await;
         server
     }
 
     /// `None` where it cannot be started.
     pub(crate) async fn postfix() -> Option<Self> {
-        if !Path::new("/usr/sbin/dovecot").is_file() {
+        if !Dovecot::is_there() {
             return None;
         }
         let (dir, address, submission) =
@@ -77,8 +78,8 @@ impl Server {
         open_to_all(path).unwrap();
         certificate(path);
         let postfix = Postfix::start(path, &main_cf(path), &master_cf(path, address, submission)).unwrap()?;
-        let child = dovecot(path);
-        let server = Self { address, submission, postfix: Some(postfix), dir, child };
+        let dovecot = Dovecot::start(path, "alice@example.test").unwrap();
+        let server = Self { address, submission, postfix: Some((postfix, dovecot)), switch: None, dir };
         server.ready().await;
         Some(server)
     }
@@ -111,20 +112,21 @@ impl Server {
     }
 
     pub(crate) fn lives(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none() && TcpStream::connect(self.address).is_ok()
+        let runs = match (&mut self.switch, &mut self.postfix) {
+            (Some(switch), _) => switch.try_wait().unwrap().is_none(),
+            (None, Some((_, dovecot))) => dovecot.lives(),
+            (None, None) => false,
+        };
+        runs && TcpStream::connect(self.address).is_ok()
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if self.postfix.take().is_some() {
-            // Its own children end with Dovecot only if it is told.
-            let pid = i32::try_from(self.child.id()).map(nix::unistd::Pid::from_raw);
-            pid.map(|pid| nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).ok()).ok();
-        } else {
-            self.child.kill().ok();
+        if let Some(switch) = &mut self.switch {
+            switch.kill().ok();
+            switch.wait().ok();
         }
-        self.child.wait().ok();
     }
 }
 
@@ -150,21 +152,4 @@ fn master_cf(dir: &Path, smtp: SocketAddr, submission: SocketAddr) -> String {
          -o smtpd_sender_restrictions=permit_sasl_authenticated,reject\n  \
          -o smtpd_relay_restrictions=permit_sasl_authenticated,reject\n"
     )
-}
-
-/// A Dovecot that only answers who users are, at the socket `auth` below `dir`.
-fn dovecot(dir: &Path) -> Child {
-    let shown = dir.display();
-    let text = format!(
-        "protocols =\nbase_dir = {shown}/run\nstate_dir = {shown}/state\nlog_path = {shown}/dovecot-log\nssl = no\n\
-         auth_mechanisms = plain login scram-sha-256\ndefault_internal_user = nobody\ndefault_login_user = nobody\n\
-         default_internal_group = nogroup\npassdb {{\n driver = passwd-file\n args = {shown}/users\n}}\n\
-         userdb {{\n driver = passwd-file\n args = {shown}/users\n}}\n\
-         auth_failure_delay = 0\nservice anvil {{\n unix_listener anvil-auth-penalty {{\n mode = 0\n }}\n}}\n\
-         service auth {{\n unix_listener {shown}/auth {{\n mode = 0666\n }}\n}}\n"
-    );
-    fs::write(dir.join("users"), "alice@example.test:{PLAIN}secret:65534:65534::/nonexistent\n").unwrap();
-    fs::write(dir.join("dovecot.conf"), text).unwrap();
-    let mut command = Command::new("/usr/sbin/dovecot");
-    command.args(["-F", "-c"]).arg(dir.join("dovecot.conf")).stderr(Stdio::null()).spawn().unwrap()
 }

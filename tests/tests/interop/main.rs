@@ -1,4 +1,5 @@
-//! Mail of every kind between a switch and programs that others wrote, both ways, unchanged: swaks, Python's smtplib, Exim, Postfix.
+//! Mail of every kind between a switch and programs that others wrote, both ways, unchanged: swaks, msmtp, Python's smtplib, Exim,
+//! Postfix.
 //! (Dovecot's LMTP: `switch/tests/process/lmtp.rs`.)
 
 #![expect(
@@ -65,6 +66,22 @@ async fn postfix_takes_every_kind_of_mail_from_a_switch_and_hands_it_every_kind(
     both_ways(&site, &postfix).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postfix_that_takes_mail_of_its_users_only_knows_the_switch_by_every_mechanism() {
+    for mechanism in ["scram-sha-256", "plain", "login"] {
+        let mut site = Site::new();
+        let Some(postfix) = postfix::Submission::start(&site) else { return };
+        let (user, to) = (site::USER, format!("{mechanism}@{TO_PEER}"));
+        let auth =
+            format!("tls: encrypt, auth: {{ user: {user}, password: secret, mechanism: {mechanism} }}");
+        site.start_with(postfix.address, &auth).await;
+        let mail = kinds().into_iter().next().unwrap();
+        mail.submit(site.address(), &to).await;
+        let header = site.header_above(&to, &mail.content).await;
+        assert!(header.contains(&format!("Authenticated sender: {user}")), "{mechanism}: {header}");
+    }
+}
+
 /// Runs a client with something on its standard input.
 fn run(program: &str, arguments: &[&str], input: &[u8]) -> Output {
     let mut command = Command::new(program);
@@ -118,6 +135,43 @@ async fn swaks_sends_under_tls_and_as_a_user() {
         assert_eq!(refused.status.code(), Some(28), "{}", String::from_utf8_lossy(&refused.stdout));
     }
     site.count(&to, 2).await;
+}
+
+/// A client of SCRAM-SHA-256 by GNU SASL.
+#[tokio::test(flavor = "multi_thread")]
+async fn msmtp_sends_as_a_user_by_every_mechanism_under_tls_it_verifies() {
+    if !Path::new("/usr/bin/msmtp").exists() {
+        eprintln!("skipped: needs the Debian package msmtp");
+        return;
+    }
+    let mut site = Site::new();
+    site.start(site.sink_address()).await;
+    let (port, from) = (site.submission().port(), format!("{}@{TO_SWITCH}", site::USER));
+    let (roots, content) = (site.path().join("cert.pem"), b"Subject: hi\n\nhello\n");
+    for mechanism in ["scram-sha-256", "plain", "login"] {
+        let to = format!("{mechanism}@{TO_SWITCH}");
+        let arguments = |password: &str| {
+            let known = format!(
+                "--file=/dev/null --host=127.0.0.1 --port={port} --tls=on --tls-trust-file={} --tls-host-override={} --auth={mechanism} \
+                 --user={from} --from={from}",
+                roots.display(),
+                site::NAME
+            );
+            let mut all: Vec<String> = known.split_whitespace().map(str::to_owned).collect();
+            all.extend([format!("--passwordeval=echo {password}"), to.clone()]);
+            all
+        };
+        let with = |password: &str| {
+            let arguments = arguments(password);
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            run("msmtp", &arguments, content)
+        };
+        let sent = with("secret");
+        assert!(sent.status.success(), "{mechanism}: {}", String::from_utf8_lossy(&sent.stderr));
+        site.count(&to, 1).await;
+        let refused = String::from_utf8_lossy(&with("wrong").stderr).into_owned();
+        assert!(refused.contains("535 5.7.8"), "{mechanism}: {refused}");
+    }
 }
 
 const SMTPLIB: &str = "

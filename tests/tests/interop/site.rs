@@ -70,14 +70,19 @@ impl Site {
 
     /// Starts the switch. `peer` takes the mail of one domain, under TLS unless it is the sink itself.
     pub(crate) async fn start(&mut self, peer: SocketAddr) {
+        let asked = if peer == self.sink_address() { "tls: none" } else { "tls: encrypt" };
+        self.start_with(peer, asked).await;
+    }
+
+    /// The same, with more of the route to the peer.
+    pub(crate) async fn start_with(&mut self, peer: SocketAddr, route: &str) {
         let (address, submission, sink) = (self.address, self.submission, self.sink_address());
         let tls = "tls: { cert: cert.pem, key: key.pem }";
-        let asked = if peer == sink { "none" } else { "encrypt" };
         let text = format!(
             "cluster: {{ id: demo }}\nnode: {{ id: a, state_dir: state, hostname: {NAME} }}\nqueue: {{ dir: queue }}\n\
              listeners:\n  - {{ address: \"{address}\", {tls} }}\n  - {{ address: \"{submission}\", kind: submission, {tls} }}\n\
              auth: {{ users: users, failure_delay: 0s }}\nrelay: {{ domains: [{TO_PEER}, {TO_SWITCH}] }}\nroutes:\n  \
-             - {{ match: {TO_PEER}, next_hop: \"{peer}\", tls: {asked} }}\n  \
+             - {{ match: {TO_PEER}, next_hop: \"{peer}\", {route} }}\n  \
              - {{ match: {TO_SWITCH}, next_hop: \"{sink}\", tls: none }}\nlimits: {{ message_size: 50MiB }}\n"
         );
         let file = self.path().join("mailswitch.yaml");
