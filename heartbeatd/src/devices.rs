@@ -13,7 +13,7 @@ use control::arbiter::Arbiter;
 use mail_model::{Moment, QueueId, Reason};
 use tokio::sync::mpsc;
 
-use crate::grants::{self, HeldTerms};
+use crate::grants::{self, Terms};
 use crate::hook::Hook;
 use crate::plan::{Plan, PromotedPlan};
 
@@ -30,6 +30,8 @@ pub(crate) struct Kept {
     pub(crate) due: Moment,
     /// Why a takeover is wanted.
     pub(crate) reason: Reason,
+    /// Since when promotions fail, or since the last fence.
+    pub(crate) refused_since: Option<Moment>,
 }
 
 /// All of them.
@@ -38,7 +40,8 @@ pub(crate) struct Devices {
     pub(crate) hook: Arc<Hook>,
     pub(crate) fence: Option<Arc<Hook>>,
     pub(crate) known: BTreeMap<QueueId, Kept>,
-    pub(crate) held: HeldTerms,
+    /// What the switch and the storage are told.
+    pub(crate) told: Terms,
     /// The file with the highest terms that were seen.
     pub(crate) terms: PathBuf,
     pub(crate) news: mpsc::UnboundedSender<News>,
@@ -49,14 +52,13 @@ impl Devices {
     pub(crate) fn start(plan: &Plan, news: mpsc::UnboundedSender<News>) -> Result<Option<Self>> {
         let Some(PromotedPlan { hook, fence, arbiter }) = &plan.promoted else { return Ok(None) };
         let arbiter = Arc::clone(arbiter);
-        let held = HeldTerms::default();
-        grants::serve(&plan.state_dir, plan.me.clone(), Arc::clone(&arbiter), Arc::clone(&held))?;
         let mut known = BTreeMap::new();
         for queue in plan.watched() {
             let peer = plan.peers.iter().find(|peer| peer.has_queue).map(|peer| peer.id.clone());
             let peer = peer.context("promoted storage needs two nodes with a queue")?;
             let machine = Device::new(plan.me.clone(), peer, &queue, fence.is_some());
-            known.insert(queue, Kept { machine, due: Moment(0), reason: Reason::Expired });
+            let kept = Kept { machine, due: Moment(0), reason: Reason::Expired, refused_since: None };
+            known.insert(queue, kept);
         }
         let terms = plan.state_dir.join("terms");
         for (queue, term) in read_terms(&terms)? {
@@ -64,6 +66,9 @@ impl Devices {
                 kept.machine.remember(term);
             }
         }
+        let seen = known.iter().map(|(queue, kept)| (queue.clone(), kept.machine.seen())).collect();
+        let told = Terms::new(seen);
+        grants::serve(&plan.state_dir, plan.me.clone(), Arc::clone(&arbiter), told.clone())?;
         let (command, timeout) = hook.clone();
         let fence = fence.clone().map(|(command, timeout)| Arc::new(Hook::new(command, timeout)));
         Ok(Some(Self {
@@ -71,7 +76,7 @@ impl Devices {
             hook: Arc::new(Hook::new(command, timeout)),
             fence,
             known,
-            held,
+            told,
             terms,
             news,
         }))

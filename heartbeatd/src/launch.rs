@@ -81,6 +81,16 @@ impl Children {
         });
     }
 
+    /// A start that was wanted and could not even be tried.
+    pub(crate) fn not_started(&self, queue: QueueId) {
+        let mut table = self.table.lock();
+        table.runs += 1;
+        let run = table.runs;
+        table.latest.insert(queue.clone(), run);
+        drop(table);
+        self.ended.send(Ended { queue, run }).ok();
+    }
+
     async fn run(&self, queue: &QueueId, run: u64, task: Task) {
         self.clear(queue).await;
         let command = match self.command(queue, task).await {
@@ -195,8 +205,15 @@ impl Children {
         if self.end_with_us() {
             return self.signal(Signaller::kill, |name| *name == queue);
         }
+        let own = queue == self.plan.own();
         tokio::spawn(async move {
-            if let Err(error) = units::stop(&units::secondary(&queue)).await {
+            // systemd starts a primary again, and that waits for its queue.
+            let ended = if own {
+                units::kill(&units::primary(&queue)).await
+            } else {
+                units::clear(&units::secondary(&queue)).await
+            };
+            if let Err(error) = ended {
                 tracing::error!(event = "launch.kill_failed", %queue, %error);
             }
         });

@@ -292,6 +292,7 @@ impl Node {
         if !self.children.is_latest(ended) {
             return;
         }
+        self.hurry_device(&ended.queue);
         if ended.queue == self.plan.own() {
             self.own_ended = true;
             self.look_after_primary();

@@ -21,6 +21,8 @@ use crate::own::Standing;
 const REST: Duration = Duration::from_secs(1);
 /// While something is.
 const HURRY: Duration = Duration::from_millis(200);
+/// An old owner that lives has let go of its device by then: its next round, the end of its switch, and a few looks more.
+const FENCE_AFTER: Duration = Duration::from_secs(5);
 
 impl Node {
     /// Begins the rounds that are due.
@@ -50,6 +52,13 @@ impl Node {
         true
     }
 
+    /// Something changed that the device's machine should look at soon.
+    pub(crate) fn hurry_device(&mut self, queue: &QueueId) {
+        if let Some(kept) = self.devices.as_mut().and_then(|devices| devices.known.get_mut(queue)) {
+            kept.due = Moment(0);
+        }
+    }
+
     /// Lets go of what is not used any more, so that another node can promote it. What its switch still uses stays mounted: the
     /// hook refuses.
     pub(crate) async fn release_devices(&self) {
@@ -73,10 +82,15 @@ impl Node {
         let moved = matches!(event, Event::Swapped | Event::Promoted(true) | Event::Released(true));
         let pause = if kept.machine.is_hurried() { HURRY } else { REST };
         kept.due = if moved { now } else { now + pause };
-        match kept.machine.held() {
-            Some(term) => devices.held.lock().insert(queue.clone(), term),
-            None => devices.held.lock().remove(queue),
-        };
+        match event {
+            Event::Promoted(false) => kept.refused_since = kept.refused_since.or(Some(now)),
+            Event::Fenced(_) => kept.refused_since = Some(now),
+            Event::Promoted(true) => kept.refused_since = None,
+            // By another owner it begins anew.
+            Event::Said(_) if !kept.machine.is_owner() => kept.refused_since = None,
+            Event::Round | Event::Read(_) | Event::Said(_) | Event::Swapped | Event::Released(_) => {}
+        }
+        devices.told.set(queue, kept.machine.held(), kept.machine.seen());
         if grown && let Err(error) = devices.keep_terms() {
             tracing::error!(event = "device.terms_failed", path = %devices.terms.display(), %error);
         }
@@ -87,9 +101,12 @@ impl Node {
 
     /// What the device's machine must know of the rest.
     fn around(&self, queue: &QueueId) -> Around {
+        let kept = self.devices.as_ref().and_then(|devices| devices.known.get(queue));
+        let since = kept.and_then(|kept| kept.refused_since);
+        let late = since.is_some_and(|since| self.clock.now().since(since) >= FENCE_AFTER);
         if *queue == self.plan.own() {
             let wanted = self.own_switch.borrow().standing != Standing::Absent || self.children.runs(queue);
-            return Around { wanted, give_to: None };
+            return Around { wanted, give_to: None, late };
         }
         let home = queue.home();
         let view = self.view();
@@ -98,7 +115,7 @@ impl Node {
             lease.is_some_and(|l| l.owner == self.plan.me && l.state == Some(LeaseState::Released));
         let peer = view.peer(home);
         let goes = released && !self.children.runs(queue) && peer.waiting && peer.heard();
-        Around { wanted: false, give_to: goes.then(|| home.clone()) }
+        Around { wanted: false, give_to: goes.then(|| home.clone()), late }
     }
 
     fn carry_out_device(&mut self, queue: &QueueId, action: Action) {
@@ -149,7 +166,12 @@ impl Node {
                     tell(Event::Fenced(proof.is_ok()));
                 });
             }
+            // Who waits for the queue uses nothing of it.
+            Action::Stop
+                if *queue == self.plan.own() && self.own_switch.borrow().standing == Standing::Waiting => {}
             Action::Stop => self.children.stop(queue.clone()),
+            // At home the primary waits, and claims once it hears that the device is held.
+            Action::Launch if *queue == self.plan.own() => {}
             Action::Launch => self.launch_taker(queue),
             Action::GiveUp => self.step(queue, self.clock.now(), &takeover::Event::SecondaryEnded),
             Action::Tell(word) => self.tell_of_device(queue, word),
@@ -187,7 +209,10 @@ impl Node {
                     let expected = top.map(|(claim, _)| claim.epoch).unwrap_or_default();
                     children.start(queue, Task::Secondary { expected, reason });
                 }
-                Err(error) => tracing::error!(event = "device.unreadable", %queue, %error),
+                Err(error) => {
+                    tracing::error!(event = "device.unreadable", %queue, %error);
+                    children.not_started(queue);
+                }
             }
         });
     }

@@ -42,6 +42,14 @@ pub(crate) fn order(folder: &Path, queue: &QueueId, expected: Epoch, reason: Rea
         .map_err(|error| io::Error::new(error.kind(), format!("cannot write {}: {error}", file.display())))
 }
 
+/// Kills whatever runs as `unit`. One that does not run is no fault.
+pub(crate) async fn kill(unit: &str) -> io::Result<()> {
+    if carry_out(&["is-active", unit], Stdio::null()).await.is_err() {
+        return Ok(());
+    }
+    carry_out(&["kill", "--signal=SIGKILL", unit], Stdio::inherit()).await
+}
+
 /// Ends whatever runs as `unit`, at once, and waits until it is gone.
 pub(crate) async fn clear(unit: &str) -> io::Result<()> {
     // A unit that does not run cannot be killed, and need not be.

@@ -12,6 +12,7 @@
 //! | nothing yet | current | the home node writes the first register, when its switch wants it |
 //! | another node | primary or mounted | the switch is stopped, the device released |
 //! | another node | secondary, current | a taker swaps the register, and promotes in a later round, never before |
+//! | another node | parted from the other copy | not taken: which of the two has everything a person must say |
 //! | this node | not mounted | promote |
 //! | this node | mounted, the peer connected and not among the copies | the peer's copy is current again: swap |
 //! | this node, which hands back | released | the register goes to the home node |
@@ -29,9 +30,6 @@ use crate::register::{Entry, Register, Unfit, Version};
 
 pub use state::{CopyState, DeviceRole, DeviceState, PeerLink};
 
-/// Promotions that fail before the fence is asked: the old owner gets this time to let go.
-const PROMOTIONS_BEFORE_FENCE: u32 = 3;
-
 /// What the node says each time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Around {
@@ -39,6 +37,8 @@ pub struct Around {
     pub wanted: bool,
     /// The switch of this node released the queue and is gone, and this node waits for it.
     pub give_to: Option<NodeId>,
+    /// Promotions have failed for longer than an old owner that lives needs to let go.
+    pub late: bool,
 }
 
 /// What happened.
@@ -198,8 +198,8 @@ pub struct Device {
     seen: u64,
     /// A takeover is wanted.
     take: bool,
-    /// Promotions that failed since the last one that did not.
-    failed: u32,
+    /// The term for which the old owner was put off.
+    fenced: u64,
     told: Vec<Word>,
 }
 
@@ -218,7 +218,7 @@ impl Device {
             said: None,
             seen: 0,
             take: false,
-            failed: 0,
+            fenced: 0,
             told: Vec::new(),
         }
     }
@@ -258,19 +258,29 @@ impl Device {
         self.told.iter().copied().find(|word| word.is_alarm())
     }
 
+    /// True if the register says that this node owns.
+    #[must_use]
+    pub fn is_owner(&self) -> bool {
+        self.register().is_some_and(|register| register.owner == self.me)
+    }
+
     /// True if a round should follow soon: something is under way.
     #[must_use]
     pub fn is_hurried(&self) -> bool {
-        let mine = self.register().is_some_and(|register| register.owner == self.me);
-        self.take || mine != self.held.is_some()
+        self.take || self.is_owner() != self.held.is_some()
     }
 
     /// How the own copy stands.
     #[must_use]
     pub fn copy(&self) -> OwnCopy {
         let (Some(register), Some(said)) = (self.register(), self.said) else { return OwnCopy::Unknown };
-        let whole = said.data == CopyState::Current && register.is_current(&self.me);
-        if whole { OwnCopy::Current } else { OwnCopy::Behind }
+        if self.is_whole(register, said) { OwnCopy::Current } else { OwnCopy::Behind }
+    }
+
+    /// The copy has everything that the owner may have acknowledged. Once the copies have parted, only the owner's surely has.
+    fn is_whole(&self, register: &Register, said: DeviceState) -> bool {
+        let parted = said.peer == PeerLink::Split && register.owner != self.me;
+        said.data == CopyState::Current && register.is_current(&self.me) && !parted
     }
 
     /// A takeover is wanted: [`Action::Launch`] or [`Action::GiveUp`] will follow.
@@ -302,7 +312,9 @@ impl Device {
             }
             (Event::Fenced(done), Doing::Fencing) => {
                 self.doing = Doing::Nothing;
-                self.failed = 0;
+                if *done {
+                    self.fenced = self.seen;
+                }
                 self.tell_if(!done, Word::NotFenced, out);
             }
             // An answer that nobody waits for.
@@ -324,7 +336,8 @@ impl Device {
         self.entry = entry;
         let Some(entry) = &self.entry else {
             self.tell_if(true, Word::Unknown, out);
-            return;
+            // Whether it is still wanted when the arbiter is back is to be judged then.
+            return self.give_up(out);
         };
         let term = entry.register.as_ref().map_or(0, |register| register.term);
         let back = term < self.seen;
@@ -333,7 +346,7 @@ impl Device {
         self.tell_if(back, Word::WentBack, out);
         if back {
             self.entry = None;
-            return;
+            return self.give_up(out);
         }
         self.doing = Doing::Asking;
         out.push(Action::Ask);
@@ -342,12 +355,9 @@ impl Device {
     fn promoted(&mut self, done: bool, term: u64, out: &mut Vec<Action>) {
         self.doing = Doing::Nothing;
         if done {
-            self.failed = 0;
             self.held = Some(term);
             self.tell_if(false, Word::NotFenced, out);
             out.push(Action::Tell(Word::Held));
-        } else {
-            self.failed = (self.failed + 1).min(PROMOTIONS_BEFORE_FENCE);
         }
         self.tell_if(!done, Word::NotPromoted, out);
     }
@@ -373,7 +383,7 @@ impl Device {
                 let whole = self.said.is_some_and(|said| said.data == CopyState::Current);
                 if self.home == self.me && around.wanted && whole {
                     self.swap(version, Ok(Register::first(&self.me)), out);
-                } else if self.take {
+                } else {
                     self.give_up(out);
                 }
             }
@@ -389,7 +399,7 @@ impl Device {
         out: &mut Vec<Action>,
     ) {
         if let Some(next) = around.give_to.as_ref().filter(|next| register.is_current(next)) {
-            self.take = false;
+            self.give_up(out);
             if here {
                 self.doing = Doing::Releasing;
                 out.push(Action::Release);
@@ -408,12 +418,14 @@ impl Device {
             }
             return;
         }
-        let whole = said.data == CopyState::Current && register.is_current(&self.me);
+        let whole = self.is_whole(register, said);
         self.tell_if(!whole, Word::NotCurrent, out);
         if !whole {
-            return;
+            return self.give_up(out);
         }
-        if self.fence && self.failed >= PROMOTIONS_BEFORE_FENCE {
+        // Who was given the device, or is at home with it, has nobody to put off: there is another reason. Nor is a node put
+        // off again and again.
+        if self.fence && self.take && around.late && self.fenced < register.term {
             self.doing = Doing::Fencing;
             out.push(Action::Fence(self.peer.clone()));
         } else {
@@ -423,27 +435,28 @@ impl Device {
     }
 
     fn as_taker(&mut self, version: Version, register: &Register, out: &mut Vec<Action>) {
-        let whole = self.said.is_some_and(|said| said.data == CopyState::Current);
-        let taken = register.taken(&self.me);
-        self.tell_if(!whole || taken.is_err(), Word::NotCurrent, out);
-        if whole && taken.is_ok() {
-            self.swap(version, taken, out);
+        // A device that says nothing now is asked again when the takeover is.
+        let Some(said) = self.said else { return self.give_up(out) };
+        let whole = self.is_whole(register, said);
+        self.tell_if(!whole, Word::NotCurrent, out);
+        if whole {
+            self.swap(version, register.taken(&self.me), out);
         } else {
             self.give_up(out);
         }
     }
 
+    /// No takeover is under way any more, if one was.
     fn give_up(&mut self, out: &mut Vec<Action>) {
-        self.take = false;
-        out.push(Action::GiveUp);
+        if std::mem::take(&mut self.take) {
+            out.push(Action::GiveUp);
+        }
     }
 
     /// The device is here, and the register says that it should not be.
     fn let_go(&mut self, out: &mut Vec<Action>) {
         self.tell_if(true, Word::Lost, out);
-        if std::mem::take(&mut self.take) {
-            out.push(Action::GiveUp);
-        }
+        self.give_up(out);
         self.doing = Doing::Releasing;
         out.push(Action::Stop);
         out.push(Action::Release);

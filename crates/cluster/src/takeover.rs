@@ -15,7 +15,8 @@
 //! | any | stale, and the own one too | INELIGIBLE: the storage stalls for everybody |
 //!
 //! Time decides only when a takeover is tried; the claim decides who owns. So a wrong decision here costs a hand-back,
-//! never mail. A queue is never taken by its own home node: there the primary itself waits and claims.
+//! never mail. On shared storage a queue is never taken by its own home node: there the primary itself waits and claims. On
+//! promoted storage the home node takes the device from an owner that is gone, and the primary, which waits for that, claims.
 
 mod decision;
 mod event;
@@ -173,7 +174,7 @@ impl Takeover {
         if self.taking.is_some() || self.state == State::HandingBack {
             return Err(Refused::UnderWay);
         }
-        if !self.home_waits(view) {
+        if !view.home_waits(&self.watch) {
             return Err(Refused::HomeAbsent);
         }
         self.hand_back(now, Rule::Operator, "ordered by an operator", view, out);
@@ -187,6 +188,10 @@ impl Takeover {
         self.lease = lease.cloned();
         let Some(lease) = lease else { return };
         self.observation.read(now, lease);
+        // Without the arbiter no owner can renew: its silence proves nothing, and the window begins when the arbiter is back.
+        if self.watch.promoted && view.device(&self.watch.queue).copy == OwnCopy::Unknown {
+            self.observation.unreadable();
+        }
         if before.as_ref().is_none_or(|b| b.epoch != lease.epoch) {
             self.ended = self.ended.filter(|_| lease.owner == self.watch.me);
             let text = format!("epoch {} is owned by {} as {}", lease.epoch, lease.owner, lease.role);
@@ -234,7 +239,9 @@ impl Takeover {
         if let Some(taking) = self.taking.clone() {
             return self.follow(now, &taking, &lease, view, out);
         }
-        if at_home && lease.state == Some(LeaseState::Released) {
+        // On promoted storage a device that is elsewhere must be taken even so.
+        let mine_to_take = !at_home || (self.watch.promoted && lease.owner != self.watch.me);
+        if !mine_to_take && lease.state == Some(LeaseState::Released) {
             self.state = State::Healthy;
             return;
         }
@@ -250,7 +257,7 @@ impl Takeover {
         let evidence = witness.judge(now, &lease, view);
         let held = lease.owner == self.watch.me && lease.role == Role::Secondary;
         match evidence {
-            Evidence::Proof(rule, reason) if !at_home => {
+            Evidence::Proof(rule, reason) if mine_to_take => {
                 self.consider(now, &lease, (rule, reason), view, out);
             }
             Evidence::Peace if held => self.hold(now, view, out),
@@ -362,7 +369,7 @@ impl Takeover {
             let text = "its window is over, the probe was quick, and it is unchanged on the last read";
             self.launch(now, lease, why, text, view, out);
         } else if !candidate.reread_asked {
-            let turn = candidate.since + self.watch.timers.stagger * self.rank(lease);
+            let turn = candidate.since + self.watch.timers.stagger * self.watch.rank(&lease.owner);
             if now >= turn
                 && let Some(candidate) = &mut self.candidate
             {
@@ -474,7 +481,7 @@ impl Takeover {
             return;
         }
         let paused = view.paused_until.is_some_and(|until| now < until);
-        if !self.home_waits(view) || paused {
+        if !view.home_waits(&self.watch) || paused {
             self.home_since = None;
             self.state = State::Holding;
             return;
@@ -510,24 +517,6 @@ impl Takeover {
         self.drain_asked = Some(now);
         self.record(Verdict::Handback, rule, text.to_owned(), view, now, out);
         out.push(Action::Drain { grace: self.watch.timers.grace });
-    }
-
-    /// The home node is heard, and its primary waits for the queue.
-    fn home_waits(&self, view: &View) -> bool {
-        let home = view.peer(self.watch.queue.home());
-        home.waiting && home.heard() && view.home_fit(&self.watch)
-    }
-
-    /// D5: this node's place among those who may take.
-    fn rank(&self, lease: &LeaseView) -> u32 {
-        let home = self.watch.queue.home();
-        let me = &self.watch.me;
-        let takers = self.watch.order.iter().filter(|n| *n != home && **n != lease.owner);
-        if lease.owner == *me {
-            return 0;
-        }
-        let place = takers.take_while(|n| *n != me).count();
-        u32::try_from(place).unwrap_or(u32::MAX).min(64)
     }
 
     /// Records it unless that was done since the owner was last well.
@@ -583,7 +572,7 @@ impl Takeover {
                 paths_up: owner.map_or(0, |o| o.paths_up),
                 paths: owner.map_or(0, |o| o.paths),
                 probe_ms: self.probe_ms,
-                rank: lease.map_or(0, |l| self.rank(l)),
+                rank: lease.map_or(0, |l| self.watch.rank(&l.owner)),
             },
         }
     }

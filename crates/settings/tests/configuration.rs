@@ -469,13 +469,25 @@ fn hooks_arbiters_and_fences_that_could_not_work_are_refused() {
 }
 
 #[test]
-fn promoted_storage_is_refused_for_now_and_says_what_it_will_need() {
+fn promoted_storage_needs_a_hook_two_nodes_and_an_arbiter() {
     let bare = full_but("storage: shared", "storage: promoted");
     faults(
         &bare,
         &expect![[r"
-            /etc/m.yaml:14:12: queue.storage: 'promoted' is not ready for use yet; write 'shared' and give every node the same file system
             /etc/m.yaml:14:12: queue.storage: needs the hook of your storage; write 'promoted: { command: [PROGRAM, …] }' beside it
             /etc/m.yaml:14:12: queue.storage: two copies that are cut from each other need an arbiter outside of both; add a third node with 'witness: true', or cluster.arbiter.etcd"]],
     );
+    let hooked = bare.replace("storage: promoted", "storage: promoted\n  promoted: { command: [/bin/drbd] }");
+    let arbitrated = hooked.replace(
+        "  key_file: cluster.key",
+        "  key_file: cluster.key\n  arbiter: { etcd: [http://10.0.0.1:2379] }",
+    );
+    let queue = parsed(&arbitrated).unwrap().queue;
+    assert_eq!(queue.storage, settings::Storage::Promoted);
+    assert_eq!(queue.promoted.unwrap().timeout, Duration::from_secs(10));
+    let alone = MINIMAL.replace(
+        "node: { id: a }",
+        "node: { id: a }\nqueue: { storage: promoted, promoted: { command: [x] } }",
+    );
+    assert_eq!(parsed(&alone).unwrap_err().len(), 2);
 }

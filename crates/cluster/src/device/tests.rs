@@ -30,7 +30,7 @@ impl Story {
         Self {
             device: Device::new(node(me), node(peer), &"a".parse().unwrap(), true),
             entry: Entry { version, register },
-            around: Around { wanted: true, give_to: None },
+            around: Around { wanted: true, ..Around::default() },
             is: RESTS,
             data: CopyState::Current,
             peer: PeerLink::Connected,
@@ -206,25 +206,82 @@ fn a_register_that_cannot_be_read_or_went_back_moves_nothing() {
     }
 }
 
+/// A round in which promotions fail.
+fn refused(story: &mut Story) -> Vec<Action> {
+    story.step(&Event::Round);
+    story.step(&Event::Read(Some(story.entry.clone())));
+    let said = said(DeviceRole::Secondary, false, CopyState::Current, PeerLink::Connected);
+    let acts = story.step(&Event::Said(Some(said)));
+    for act in &acts {
+        if let Action::Swap { expected, register } = act {
+            story.entry = story.entry.swapped(*expected, register.clone()).unwrap();
+        }
+    }
+    story.step(&Event::Swapped);
+    story.step(&Event::Promoted(false));
+    acts
+}
+
 #[test]
-fn an_old_owner_that_does_not_let_go_is_put_off() {
-    let mut taker = Story::of("b", Some(both().taken(&node("b")).unwrap()));
-    let look = |taker: &mut Story| {
-        taker.step(&Event::Round);
-        taker.step(&Event::Read(Some(taker.entry.clone())));
-        let said = said(DeviceRole::Secondary, false, CopyState::Current, PeerLink::Connected);
-        taker.step(&Event::Said(Some(said)))
-    };
-    for _ in 0..PROMOTIONS_BEFORE_FENCE {
-        assert_eq!(look(&mut taker), [Action::Promote]);
-        taker.step(&Event::Promoted(false));
+fn an_old_owner_that_does_not_let_go_in_time_is_put_off_once_for_a_term() {
+    let mut taker = Story::of("b", Some(both()));
+    taker.device.take();
+    assert!(matches!(&refused(&mut taker)[..], [Action::Swap { .. }]));
+    for _ in 0..9 {
+        assert_eq!(refused(&mut taker), [Action::Promote]);
     }
     assert_eq!(taker.device.wrong(), Some(Word::NotPromoted));
-    assert_eq!(look(&mut taker), [Action::Fence(node("a"))]);
+    taker.around.late = true;
+    for _ in 0..2 {
+        assert_eq!(refused(&mut taker), [Action::Fence(node("a"))]);
+        taker.step(&Event::Fenced(false));
+    }
+    assert_eq!(refused(&mut taker), [Action::Fence(node("a"))]);
     taker.step(&Event::Fenced(true));
-    assert_eq!(look(&mut taker), [Action::Promote]);
-    taker.step(&Event::Promoted(true));
+    assert_eq!(refused(&mut taker), [Action::Promote]);
+    assert_eq!(taker.round(), [Action::Promote]);
     assert_eq!(taker.device.wrong(), None);
+}
+
+#[test]
+fn nobody_is_put_off_by_who_did_not_take_the_queue_from_him() {
+    let mut home = Story::of("a", Some(Register::first(&node("a"))));
+    home.around.late = true;
+    let mut given = Story::of("a", Some(both().taken(&node("b")).unwrap().taken(&node("a")).unwrap()));
+    given.around.late = true;
+    for story in [&mut home, &mut given] {
+        for _ in 0..3 {
+            assert_eq!(refused(story), [Action::Promote]);
+        }
+    }
+}
+
+#[test]
+fn a_copy_that_parted_from_the_owners_is_not_taken_and_the_owner_goes_on() {
+    let mut taker = Story::of("b", Some(both()));
+    taker.peer = PeerLink::Split;
+    taker.device.take();
+    assert_eq!(taker.round(), [Action::GiveUp]);
+    assert_eq!(taker.device.copy(), OwnCopy::Behind);
+    // Primary and mounted on both sides: who does not own by the register ends.
+    taker.is = WORKS;
+    assert_eq!(taker.round(), [Action::Stop, Action::Release]);
+    let mut owner = Story::of("a", Some(both()));
+    owner.peer = PeerLink::Split;
+    assert_eq!(owner.round(), [Action::Promote]);
+    assert_eq!(owner.round(), []);
+    assert_eq!((owner.device.held(), owner.device.copy()), (Some(1), OwnCopy::Current));
+    assert_eq!(owner.device.wrong(), Some(Word::Split));
+}
+
+#[test]
+fn a_takeover_does_not_outlive_the_absence_of_the_arbiter() {
+    let mut taker = Story::of("b", Some(both()));
+    taker.device.take();
+    taker.step(&Event::Round);
+    assert_eq!(taker.step(&Event::Read(None)), [Action::GiveUp]);
+    assert_eq!(taker.round(), []);
+    assert!(taker.register().stands(&node("a"), 1));
 }
 
 #[test]

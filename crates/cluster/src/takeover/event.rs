@@ -23,6 +23,19 @@ pub struct Watch {
     pub promoted: bool,
 }
 
+impl Watch {
+    /// D5: this node's place among those who may take the queue from `owner`.
+    pub(super) fn rank(&self, owner: &NodeId) -> u32 {
+        // Who had it, and its home, come first.
+        if *owner == self.me || *self.queue.home() == self.me {
+            return 0;
+        }
+        let takers = self.order.iter().filter(|node| *node != self.queue.home() && *node != owner);
+        let place = takers.take_while(|node| **node != self.me).count();
+        u32::try_from(place).unwrap_or(u32::MAX).min(64)
+    }
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {

@@ -47,6 +47,14 @@ impl Witness<'_> {
         let freshness = self.observation.freshness(now);
         let stale = matches!(freshness, Freshness::Stale { .. });
         if lease.state == Some(LeaseState::Released) {
+            if self.me == self.queue.home() {
+                // Who released it gives the device back, if that node still can.
+                return if stale {
+                    Evidence::Proof(Rule::Released, Reason::Released)
+                } else {
+                    Evidence::Peace
+                };
+            }
             return if home.waiting && home.heard() && self.home_fit {
                 HOME_WAITS
             } else if lease.queued == 0 {

@@ -419,14 +419,19 @@ fn a_running_secondary_is_adopted_after_a_restart() {
 fn promoted_storage_is_taken_only_with_a_copy_that_is_known_to_be_current() {
     let mut story = Story::of("b");
     story.machine.watch.promoted = true;
+    // An owner is silent because the arbiter is: the window begins when that is over.
     story.unchanged(&lease("a", 7, 3), 5000);
-    assert_eq!(story.machine.state(), State::Ineligible(Ineligible::CopyUnknown));
+    assert_eq!(story.machine.state(), State::Healthy);
+    let mut out = Vec::new();
+    let refused = story.machine.order_takeover(story.now, "a is dead", &story.view, &mut out);
+    assert_eq!(refused, Err(Refused::CopyBehind));
     let queue = story.machine.watch.queue.clone();
     let device = |copy| DeviceView { copy, ..DeviceView::default() };
     story.view.devices.insert(queue.clone(), device(OwnCopy::Behind));
     story.unchanged(&lease("a", 7, 3), 1000);
+    assert_eq!(story.machine.state(), State::Watching);
+    story.unchanged(&lease("a", 7, 3), 2000);
     assert_eq!(story.machine.state(), State::Ineligible(Ineligible::CopyBehind));
-    let mut out = Vec::new();
     let refused = story.machine.order_takeover(story.now, "a is dead", &story.view, &mut out);
     assert_eq!(refused, Err(Refused::CopyBehind));
     story.view.devices.insert(queue.clone(), device(OwnCopy::Current));
@@ -449,6 +454,30 @@ fn promoted_storage_is_taken_only_with_a_copy_that_is_known_to_be_current() {
     story.view.devices.insert(queue, DeviceView { home_current: true, ..device(OwnCopy::Current) });
     story.alive("b", 9, 1000);
     assert_eq!(story.machine.state(), State::HandbackWait);
+}
+
+#[test]
+fn the_home_node_takes_its_device_from_a_survivor_that_is_gone_on_promoted_storage() {
+    for (seen, rule) in [(lease("b", 7, 3), "StaleWindow"), (released("b", 7, 3), "Released")] {
+        let mut story = Story::of("a");
+        story.machine.watch.promoted = true;
+        let queue = story.machine.watch.queue.clone();
+        story.view.devices.insert(queue, DeviceView { copy: OwnCopy::Current, ..DeviceView::default() });
+        story.view.peers.insert(node("b"), peer(0));
+        story.unchanged(&seen, 1750);
+        assert!(!story.did.iter().any(|did| did.starts_with("Candidate")), "{:?}", story.did);
+        story.unchanged(&seen, 250);
+        story.probe_ok();
+        story.read(seen.clone());
+        assert!(story.did.contains(&format!("Take {rule}")), "{:?}", story.did);
+        assert_eq!(story.machine.state(), State::Taking);
+        story.alive("a", 8, 500);
+        assert_eq!(story.machine.state(), State::Healthy);
+        // What it owns itself is for its own primary, not to be taken.
+        story.unchanged(&lease("a", 8, 3), 20_000);
+        story.unchanged(&released("a", 8, 4), 20_000);
+        assert_eq!(story.did.iter().filter(|did| did.starts_with("launch")).count(), 1);
+    }
 }
 
 #[test]

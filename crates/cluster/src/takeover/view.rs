@@ -104,6 +104,12 @@ impl View {
         !watch.promoted || self.device(&watch.queue).home_current
     }
 
+    /// The home node is heard, and its primary waits for the queue, which it could take.
+    pub(super) fn home_waits(&self, watch: &Watch) -> bool {
+        let home = self.peer(watch.queue.home());
+        home.waiting && home.heard() && self.home_fit(watch)
+    }
+
     /// The device of a queue; one that nothing is known of if it is unknown.
     #[must_use]
     pub fn device(&self, queue: &QueueId) -> DeviceView {

@@ -21,10 +21,6 @@ pub(super) fn fence<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Option<FenceSetti
 /// What promoted storage cannot do without.
 pub(super) fn whole<'a>(read: &mut Reader<'a>, queue: &At<'a>, cluster: &ClusterSettings) {
     let storage = queue.key("storage");
-    read.fault(
-        &storage,
-        "'promoted' is not ready for use yet; write 'shared' and give every node the same file system",
-    );
     if !queue.key("promoted").key("command").is_there() {
         let what = "needs the hook of your storage; write 'promoted: { command: [PROGRAM, …] }' beside it";
         read.fault(&storage, what);

@@ -122,9 +122,9 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key(
         "queue.storage",
-        "`shared`",
+        "`shared` or `promoted`",
         Is("shared"),
-        "What lies under it: a file system that every node reads and writes, or devices that one node at a time has mounted, a queue each at `queue.dir/QUEUE`, with a copy on two nodes. `promoted` is refused for now; see [STORAGE.md](STORAGE.md).",
+        "What lies under it: a file system that every node reads and writes, or devices that one node at a time has mounted, a queue each at `queue.dir/QUEUE`, with a copy on two nodes. `promoted` needs `queue.promoted.command` and an arbiter; see [STORAGE.md](STORAGE.md).",
     ),
     key(
         "queue.promoted.command[]",

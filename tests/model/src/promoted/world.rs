@@ -421,8 +421,11 @@ impl World {
     }
 
     fn feed(&mut self, index: usize, event: &Event) {
-        let around =
-            Around { wanted: index == 0, give_to: self.nodes[index].leaves.then(|| name(1 - index)) };
+        let around = Around {
+            wanted: index == 0,
+            give_to: self.nodes[index].leaves.then(|| name(1 - index)),
+            late: false,
+        };
         let node = &mut self.nodes[index];
         let mut out = Vec::new();
         node.device.step(event, &around, &mut out);
