@@ -11,7 +11,8 @@
 //! | `report` | the table for people, JSON for programs |
 //! | `plot` | bars |
 //! | `takeover` | death to first delivery, phase by phase: of mailswitch alone |
-//! | `fill` | a full queue for it |
+//! | `pair` | two nodes beside one, and a takeover under load |
+//! | `fill` | a full queue for these two |
 //!
 //! Messages are counted at the client, by 250s, and at the sink: never inside a server. Every server syncs what it
 //! acknowledges; nothing of that is turned off for either.
@@ -22,6 +23,7 @@ mod fill;
 mod mailswitch;
 mod meter;
 mod options;
+pub(crate) mod pair;
 mod plot;
 mod postfix;
 mod report;

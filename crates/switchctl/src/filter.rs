@@ -18,8 +18,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use mail_model::{Envelope, Mailbox, MessageId, NodeId, QueueId, ReversePath, WallTime};
-use queue_format::books::{Message, Standing};
-use queue_format::record::RecipientState;
+use queue_format::books::{Books, Message, Standing};
+use queue_format::record::{MessageKey, RecipientState};
 
 /// The table above, for help texts.
 pub(crate) const HELP: &str = "\
@@ -139,7 +139,15 @@ impl Pattern {
             (Self::Domain(wanted), Some(address)) => {
                 address.domain().is_some_and(|domain| domain.as_str().eq_ignore_ascii_case(wanted))
             }
-            (Self::Address(wanted), Some(address)) => address.to_string().eq_ignore_ascii_case(wanted),
+            // A million may be asked, so nothing is made.
+            (Self::Address(wanted), Some(address)) => match (address.domain(), wanted.rsplit_once('@')) {
+                (Some(domain), Some((local_part, of))) => {
+                    domain.as_str().eq_ignore_ascii_case(of)
+                        && address.local_part().eq_ignore_ascii_case(local_part)
+                }
+                (None, None) => address.local_part().eq_ignore_ascii_case(wanted),
+                (Some(_), None) | (None, Some(_)) => false,
+            },
         }
     }
 }
@@ -218,16 +226,34 @@ impl<'a> Filter<'a> {
         })
     }
 
-    /// True if the terms hold for a message, by one of the recipients that `counts` says are of interest.
+    /// The messages of `queue` that can be meant, in no order: those that are named, and else all. The other terms are for
+    /// [`Self::matches`].
+    pub(crate) fn candidates<'b>(
+        &self,
+        queue: &QueueId,
+        books: &'b Books,
+    ) -> Box<dyn Iterator<Item = (MessageKey, Message)> + 'b> {
+        let ids = self.ids();
+        if ids.is_empty() {
+            return Box::new(books.messages());
+        }
+        let keys: Vec<MessageKey> = ids
+            .into_iter()
+            .filter(|id| id.queue == *queue)
+            .map(|id| MessageKey { epoch: id.epoch, sequence: id.sequence })
+            .collect();
+        Box::new(keys.into_iter().filter_map(|key| Some((key, books.message(key)?))))
+    }
+
+    /// True if the terms hold for a candidate of `queue`, by one of the recipients that `counts` says are of interest.
     pub(crate) fn matches(
         &self,
-        id: &MessageId,
+        queue: &QueueId,
         envelope: &Envelope,
         message: &Message,
         now: WallTime,
         counts: impl Fn(RecipientState) -> bool,
     ) -> bool {
-        let ids = self.ids();
         let sender = match &envelope.reverse_path {
             ReversePath::Null => None,
             ReversePath::Mailbox(mailbox) => Some(mailbox),
@@ -236,7 +262,7 @@ impl<'a> Filter<'a> {
             Term::From(pattern) => pattern.matches(sender),
             Term::Age(bound, limit) => bound.holds(&now.since(message.received), limit),
             Term::Size(bound, limit) => bound.holds(&message.size, limit),
-            Term::Node(node) => id.queue.as_str() == node.as_str(),
+            Term::Node(node) => queue.as_str() == node.as_str(),
             Term::Id(_) | Term::To(_) | Term::State(_) | Term::Reply(_) => true,
         };
         let one = |address: &Mailbox, standing: &Standing| {
@@ -251,8 +277,7 @@ impl<'a> Filter<'a> {
                     Term::Id(_) | Term::From(_) | Term::Age(..) | Term::Node(_) | Term::Size(..) => true,
                 })
         };
-        (ids.is_empty() || ids.contains(id))
-            && self.0.iter().all(whole)
+        self.0.iter().all(whole)
             && envelope.recipients.iter().zip(&message.standings).any(|(r, s)| one(&r.address, s))
     }
 }

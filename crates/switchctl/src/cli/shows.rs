@@ -38,6 +38,27 @@ pub(super) struct Demo {
 enum What {
     /// How long a takeover takes: a node with a full queue is killed, and another delivers out of it.
     Takeover(Takeover),
+    /// What a pair costs: two nodes on one directory beside one, and a dead node's queue drained under a full load.
+    Pair(Pair),
+}
+
+#[derive(Debug, Args)]
+struct Pair {
+    /// Connections of the load, together.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    sessions: u16,
+    /// How often.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    runs: u32,
+    /// Seconds of traffic in a run.
+    #[arg(long = "for", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    time: u32,
+    /// Messages in the queue of the node that dies.
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    messages: u32,
+    /// Where the queues are written; the disk that is measured.
+    #[arg(long = "on", value_name = "DIR", default_value = "/var/tmp")]
+    folder: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -139,23 +160,37 @@ pub(super) fn demo(arguments: &Demo, output: Format) -> Outcome {
 }
 
 pub(super) fn bench(arguments: &Bench, output: Format) -> Outcome {
-    if let Some(What::Takeover(takeover)) = &arguments.what {
-        let options = bench::takeover::Options {
+    let json = output != Format::Table;
+    let done = match &arguments.what {
+        Some(What::Takeover(takeover)) => bench::takeover::run(&bench::takeover::Options {
             messages: takeover.messages,
             runs: takeover.runs,
             window: takeover.window,
             drain: takeover.drain,
             slo: takeover.slo,
             dir: takeover.folder.clone(),
-            json: output != Format::Table,
-        };
-        return bench::takeover::run(&options).map_err(|error| Failure::failed(format_args!("{error:#}")));
-    }
+            json,
+        }),
+        Some(What::Pair(pair)) => bench::pair::run(&bench::pair::Options {
+            sessions: usize::from(pair.sessions),
+            runs: pair.runs,
+            seconds: u64::from(pair.time),
+            held: pair.messages,
+            dir: pair.folder.clone(),
+            json,
+        }),
+        None => bench::run(&servers(arguments, json)),
+    };
+    done.map_err(|error| Failure::failed(format_args!("{error:#}")))
+}
+
+/// The benchmark beside another server.
+fn servers(arguments: &Bench, json: bool) -> bench::Options {
     let quick = arguments.quick;
     let or = |value: Option<u32>, long: u32, short: u32| {
         u64::from(value.unwrap_or(if quick { short } else { long }))
     };
-    bench::run(&bench::Options {
+    bench::Options {
         quick,
         pairs: usize::from(arguments.pairs.unwrap_or(if quick { 1 } else { 3 })),
         seconds: or(arguments.seconds, 5, 1),
@@ -164,7 +199,6 @@ pub(super) fn bench(arguments: &Bench, output: Format) -> Outcome {
         postfix: !arguments.alone,
         dir: arguments.dir.clone(),
         report: arguments.report.clone(),
-        json: output != Format::Table,
-    })
-    .map_err(|error| Failure::failed(format_args!("{error:#}")))
+        json,
+    }
 }

@@ -65,22 +65,20 @@ impl Plan {
             Ok(seen) => seen,
             Err(why) => return Ok(Err(why)),
         };
-        let books = &seen.replay.books;
         let now = SystemClock.wall();
-        let mut messages: Vec<(MessageKey, Message)> = books.messages().collect();
+        let mut messages: Vec<(MessageKey, Message)> = filter.candidates(queue, &seen.replay.books).collect();
         messages.sort_by_key(|(key, message)| (message.received, *key));
         let named: BTreeSet<&MessageId> = filter.ids().into_iter().filter(|id| id.queue == *queue).collect();
         let (mut chosen, mut found) = (Vec::new(), BTreeSet::new());
         for (key, message) in messages {
             let id = MessageId { queue: queue.clone(), epoch: key.epoch, sequence: key.sequence };
-            if !named.is_empty() && !named.contains(&id) {
-                continue;
+            if !named.is_empty() {
+                found.insert(id.clone());
             }
-            found.insert(id.clone());
             let envelope = envelope(&message)?;
             // Who names a message means it, whether there is something to move or not.
             let counts = |state: RecipientState| !named.is_empty() || applies(verb, state);
-            if !filter.matches(&id, &envelope, &message, now, counts) {
+            if !filter.matches(queue, &envelope, &message, now, counts) {
                 continue;
             }
             let live: Vec<_> = message.standings.iter().filter(|s| !s.state.is_final()).collect();

@@ -65,10 +65,10 @@ pub(super) fn each(
     now: WallTime,
     mut take: impl FnMut(Found),
 ) -> Result<(), Failure> {
-    for (key, message) in seen.replay.books.messages() {
-        let (id, envelope) = (id(queue, key), envelope(&message)?);
-        if filter.matches(&id, &envelope, &message, now, |state| !state.is_final()) {
-            take(Found { id, envelope, message });
+    for (key, message) in filter.candidates(queue, &seen.replay.books) {
+        let envelope = envelope(&message)?;
+        if filter.matches(queue, &envelope, &message, now, |state| !state.is_final()) {
+            take(Found { id: id(queue, key), envelope, message });
         }
     }
     Ok(())
