@@ -143,7 +143,9 @@ impl Course<'_> {
         let drain = self.drain().await?;
         let site = lay_out(dir, &drain)?;
         let queue = site.node(1)?.queue();
-        fill::fill(&site.spool().join(queue.as_str()), &queue, self.options.held).await?;
+        let full = site.spool().join(queue.as_str());
+        std::fs::create_dir_all(&full).with_context(|| format!("make {}", full.display()))?;
+        fill::fill(&full, &queue, self.options.held).await?;
         let survivor = site.start(0).await?;
         let leases =
             Leases::watch(&site.spool(), vec![site.node(0)?.queue(), queue.clone()], Arc::new(SystemClock))
@@ -152,10 +154,14 @@ impl Course<'_> {
         let victim = site.start(1).await?;
         let before = works(&leases, &queue).await?;
         victim.kill().await?;
-        let taken = |lease: &LeaseView| lease.epoch > before.epoch;
+        // Nothing else was delivered so far.
+        let left = u64::from(self.options.held).saturating_sub(drain.messages());
+        ensure!(
+            left > 0,
+            "the queue of the node that died was empty before it died; fill it with more messages"
+        );
+        let taken = |lease: &LeaseView| lease.epoch > before.epoch && lease.working;
         let began = self.load_until(&site, &leases, &queue, taken).await?.1;
-        let left = leases.of(&queue)?.queued;
-        ensure!(left > 0, "the queue of the node that died was empty before it was taken over");
         let (flooded, ended) =
             self.load_until(&site, &leases, &queue, |lease| taken(lease) && lease.queued == 0).await?;
         drop(survivor);
