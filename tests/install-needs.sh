@@ -27,7 +27,9 @@ declare -A packages=(
     [nft]=nftables
     [ip]=iproute2
     [strip]=binutils
+    [strace]=strace
     [swaks]=swaks
+    [valgrind]=valgrind
 )
 # What `make drills` needs beside that.
 if [ -n "${DRILLS:-}" ]; then

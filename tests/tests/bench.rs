@@ -44,3 +44,28 @@ fn every_load_is_measured_and_reported() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn what_a_pair_costs_is_measured_in_every_stage() -> Result<()> {
+    let queues = tempfile::tempdir_in("/var/tmp")?;
+    let done = Command::new(tests::programs::build()?.join("switchctl"))
+        .args(["bench", "pair", "--runs", "1", "--for", "1", "--messages", "300", "--sessions", "4"])
+        .args(["-o", "json", "--on"])
+        .arg(queues.path())
+        .stdin(Stdio::null())
+        .output()?;
+    ensure!(done.status.success(), "{}\n{}", done.status, String::from_utf8_lossy(&done.stderr));
+    let figures: Value = serde_json::from_slice(&done.stdout)?;
+    ensure!(figures["schema"] == "mailswitch.bench.pair/1", "{figures}");
+    let stages = figures["messages_s"].as_object().context("stages")?;
+    ensure!(
+        stages.len() == 5 && stages.values().all(|rate| rate["median"].as_f64() > Some(0.0)),
+        "{figures}"
+    );
+    ensure!(
+        std::fs::read_dir(queues.path())?.count() == 0,
+        "something is left in {}",
+        queues.path().display()
+    );
+    Ok(())
+}

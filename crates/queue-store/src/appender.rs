@@ -124,6 +124,10 @@ const META_KEPT: usize = 64 << 10;
 /// The part of a segment that is kept for records that empty the queue, so that a full disk can still drain.
 const RESERVED_PART: u64 = 8;
 
+/// A segment is closed when its digest is this large, in bytes. The digest is in memory until then, and a start reads it whole;
+/// that of a segment full of records without a body, as a drain writes them, would be as large as the segment.
+const DIGEST_MAX: usize = 8 << 20;
+
 impl Appender {
     /// Opens the first segment of an epoch: its SEGMENT record, then the seals of every older epoch, durable and checked
     /// against the own fence.
@@ -323,7 +327,8 @@ impl Appender {
         let limit =
             if mail { self.segment_size - self.segment_size / RESERVED_PART } else { self.segment_size };
         // A batch larger than a segment gets one of its own.
-        if self.offset + len <= limit || self.offset <= SECTOR_LEN as u64 {
+        let fits = self.offset + len <= limit || self.offset <= SECTOR_LEN as u64;
+        if fits && self.digest.mark() < DIGEST_MAX {
             return Ok(());
         }
         if mail && self.reserve > 0 {

@@ -227,6 +227,30 @@ async fn disk_use_follows_the_queue_and_not_its_history() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_of_records_with_little_content_ends_before_its_digest_is_large() {
+    let spool = tempfile::tempdir().unwrap();
+    let queue = opened(QueueOptions { segment_size: 64 << 20, ..options(spool.path(), "a") }).await;
+    let files = |kind: &str| {
+        let entries = std::fs::read_dir(spool.path().join("a").join(kind)).unwrap();
+        entries.map(|entry| entry.unwrap().metadata().unwrap().len()).collect::<Vec<_>>()
+    };
+    let mut messages = 0;
+    while files("digests").is_empty() {
+        accept(&queue, 5_000, b"x").await;
+        messages += 1;
+        assert!(messages < 1_000, "{:?}", files("segments"));
+    }
+    let (digests, segments) = (files("digests"), files("segments"));
+    assert!(digests[0] > 8 << 20 && digests[0] < 9 << 20, "{digests:?}");
+    assert!(segments.len() == 2 && segments.iter().min() < Some(&(10 << 20)), "{segments:?}");
+    drop(queue);
+    let seen =
+        inspect::inspect(&spool.path().join("a"), "test", &"a".parse().unwrap(), Depth::Everything).unwrap();
+    assert_eq!(seen.replay.faults, []);
+    assert_eq!(seen.replay.books.len(), messages);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_message_in_chunks_survives_rotation_carrying_and_takeover() {
     let spool = tempfile::tempdir().unwrap();
     let queue = opened(options(spool.path(), "a")).await;

@@ -71,22 +71,24 @@ impl Claims {
         !self.0.lock().settling.is_empty()
     }
 
-    /// Frees those that the books know to be final, the oldest first, up to one they do not know.
-    pub(crate) fn sweep(&self, books: &Books) {
+    /// Frees those that the books know to be final, the oldest first, up to one they do not know. True if there may be more
+    /// to free: then it is to be called again, because a busy queue settles more of them than one call looks at.
+    pub(crate) fn sweep(&self, books: &Books) -> bool {
         let mut inner = self.0.lock();
         for _ in 0..SWEEP_MAX {
-            let Some((key, recipients)) = inner.settling.front() else { return };
+            let Some((key, recipients)) = inner.settling.front() else { return false };
             let known = books.message(*key).is_none_or(|message| {
                 let standing = |index: &RecipientIndex| message.standings.get(usize::from(*index));
                 recipients.iter().all(|index| standing(index).is_none_or(|s| s.state.is_final()))
             });
             if !known {
-                return;
+                return false;
             }
             if let Some((key, recipients)) = inner.settling.pop_front() {
                 inner.release(key, &recipients);
             }
         }
+        !inner.settling.is_empty()
     }
 }
 
@@ -115,7 +117,18 @@ mod tests {
         claims.settle(key, vec![0]);
         assert!(claims.is_taken(key, 0) && claims.are_settling());
         // The books do not know the message any more: it is done.
-        claims.sweep(&Books::new("a".parse().unwrap()));
+        assert!(!claims.sweep(&Books::new("a".parse().unwrap())));
         assert!(!claims.is_taken(key, 0) && !claims.are_settling());
+    }
+
+    #[test]
+    fn a_sweep_that_did_not_get_to_the_end_says_so() {
+        let claims = Claims::default();
+        let books = Books::new("a".parse().unwrap());
+        for sequence in 0..10 * SWEEP_MAX as u64 {
+            claims.settle(MessageKey { epoch: Epoch(1), sequence }, vec![0]);
+        }
+        let sweeps = std::iter::repeat_with(|| claims.sweep(&books)).take_while(|more| *more).count();
+        assert_eq!((sweeps, claims.are_settling()), (9, false));
     }
 }

@@ -296,9 +296,9 @@ impl Dispatcher {
         let cache = self.context.settings.load().delivery.cache;
         self.context.pool.sweep(cache.idle, cache.connections, now);
         self.context.recent.sweep(now);
-        if self.context.claims.are_settling() {
-            self.context.queue.books(|books| self.context.claims.sweep(books));
-        }
+        let claims = &self.context.claims;
+        // Commits come between two sweeps.
+        while claims.are_settling() && self.context.queue.books(|books| claims.sweep(books)) == Some(true) {}
     }
 
     /// Messages that became late since this was last asked. Each comes up once in the life of this owner.
