@@ -1,4 +1,5 @@
-//! Each way to weaken promoted storage that is known to lose mail.
+//! Each way to weaken promoted storage that was tried. The first five lose mail; the last two do not as long as the device holds
+//! its writes.
 
 /// What is left out or done in the wrong order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,4 +16,8 @@ pub(super) enum Weakness {
     GrantsInPassing,
     /// The device goes on alone without a grant.
     GoesOnUngranted,
+    /// The owner does not read the register before its effects.
+    AsksNobody,
+    /// A taker promotes the device, then swaps the register.
+    PromotesFirst,
 }

@@ -1,7 +1,10 @@
 //! The world: the register, two copies, the link between them, and every single step.
+//!
+//! What nobody can see in between is one step. The machine gets what it read together with what the device says, since it decides only
+//! then. A grant reads and swaps at once: a swap that succeeds found what was read. A write begins when it can end.
 
 use cluster::device::{Action, Around, CopyState, Device, DeviceRole, DeviceState, Event, PeerLink};
-use cluster::register::Entry;
+use cluster::register::{Entry, Version};
 use mail_model::NodeId;
 
 use super::weakness::Weakness;
@@ -10,8 +13,6 @@ use super::weakness::Weakness;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Turn {
     Idle,
-    /// Its write is on its way; a device that stands still lets it wait.
-    Writing(u8),
     /// `fdatasync` returned.
     Synced(u8),
     /// The register was read after that, and the term stands.
@@ -31,13 +32,13 @@ pub(super) struct Switch {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Node {
     device: Device,
+    /// A round is under way: the register was read.
+    read: Option<Entry>,
     /// What the heartbeatd is at.
     todo: Option<Action>,
     primary: bool,
     /// Writes may go to this copy only.
     pub(super) alone: bool,
-    /// `copy-alone` was asked for, and the register read.
-    asking: Option<Entry>,
     /// It is being filled.
     broken: bool,
     copy: u8,
@@ -69,15 +70,15 @@ pub(super) struct World {
 /// A step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Act {
-    /// A round of the device's machine begins.
+    /// A round of the device's machine begins: the register is read.
     Round { node: usize },
-    /// What it orders is carried out, and answered.
+    /// The device is asked, or what the machine orders is carried out and answered.
     Go { node: usize },
     /// A takeover is wanted, at any instant.
     Take,
     /// The switch is started on the held device, and recovers.
     Start { node: usize },
-    /// It takes a message.
+    /// It takes a message, writes and syncs it.
     Accept { node: usize },
     /// Its next step.
     Step { node: usize },
@@ -85,9 +86,7 @@ pub(super) enum Act {
     End { node: usize },
     /// The secondary drains and releases, and ends.
     Leave,
-    /// The device asks whether it may go on alone.
-    Ask { node: usize },
-    /// The answer, by a compare-and-swap.
+    /// The device asks whether it may go on alone, and gets its answer by a compare-and-swap.
     Grant { node: usize },
     /// The copies are cut from each other.
     Cut,
@@ -115,10 +114,10 @@ impl Node {
     fn new(node: usize) -> Self {
         Self {
             device: machine(node),
+            read: None,
             todo: None,
             primary: false,
             alone: false,
-            asking: None,
             broken: false,
             copy: 0,
             switch: None,
@@ -172,7 +171,11 @@ impl World {
     /// What a node can do now.
     pub(super) fn offer(&self, index: usize, messages: u8, takes: u8, acts: &mut Vec<Act>) {
         let node = &self.nodes[index];
-        acts.push(if node.todo.is_some() { Act::Go { node: index } } else { Act::Round { node: index } });
+        acts.push(if node.todo.is_some() || node.read.is_some() {
+            Act::Go { node: index }
+        } else {
+            Act::Round { node: index }
+        });
         if index == 1 && self.takes < takes {
             acts.push(Act::Take);
         }
@@ -183,24 +186,19 @@ impl World {
         if let Some(switch) = &node.switch {
             match switch.turn {
                 Turn::Idle => {
-                    if self.sent < messages {
+                    if self.sent < messages && self.writable(index) {
                         acts.push(Act::Accept { node: index });
                     }
                     if index == 1 && self.stands(1, switch) {
                         acts.push(Act::Leave);
                     }
                 }
-                Turn::Writing(_) if !self.writable(index) => {}
-                Turn::Writing(_) | Turn::Synced(_) | Turn::Proved(_) => acts.push(Act::Step { node: index }),
+                Turn::Synced(_) | Turn::Proved(_) => acts.push(Act::Step { node: index }),
             }
             acts.push(Act::End { node: index });
         }
         if node.primary && !self.link && !node.alone {
-            acts.push(if node.asking.is_some() {
-                Act::Grant { node: index }
-            } else {
-                Act::Ask { node: index }
-            });
+            acts.push(Act::Grant { node: index });
         }
     }
 
@@ -213,7 +211,7 @@ impl World {
     pub(super) fn take(&self, act: Act, weakness: Weakness) -> Option<Self> {
         let mut next = self.clone();
         match act {
-            Act::Round { node } => next.feed(node, &Event::Round),
+            Act::Round { node } => next.nodes[node].read = Some(next.register.clone()),
             Act::Go { node } => next.go(node, weakness),
             Act::Take => {
                 next.takes += 1;
@@ -228,31 +226,28 @@ impl World {
             Act::Accept { node } => {
                 let message = 1 << next.sent;
                 next.sent += 1;
-                next.nodes[node].switch.as_mut()?.turn = Turn::Writing(message);
+                let switch = next.nodes[node].switch.as_mut()?;
+                switch.knows |= message;
+                switch.turn = Turn::Synced(message);
+                next.nodes[node].copy |= message;
+                if next.link {
+                    next.nodes[1 - node].copy |= message;
+                }
             }
-            Act::Step { node } => next.turn(node)?,
+            Act::Step { node } => next.turn(node, weakness)?,
             Act::End { node } => next.nodes[node].switch = None,
             Act::Leave => {
                 next.nodes[1].switch = None;
                 next.nodes[1].leaves = true;
             }
-            Act::Ask { node } => {
-                if weakness == Weakness::GoesOnUngranted {
-                    next.nodes[node].alone = true;
-                } else {
-                    next.nodes[node].asking = Some(next.register.clone());
-                }
-            }
+            Act::Grant { node } if weakness == Weakness::GoesOnUngranted => next.nodes[node].alone = true,
             Act::Grant { node } => {
-                let Entry { version, register } = next.nodes[node].asking.take()?;
+                let Entry { version, register } = next.register.clone();
                 let register = register?;
                 let alone = register.alone(&name(node)).ok()?;
-                let same = register == alone && weakness == Weakness::GrantsInPassing;
-                if same {
-                    next.nodes[node].alone = true;
-                    return Some(next);
+                if register != alone || weakness != Weakness::GrantsInPassing {
+                    next.swap(&Entry { version, register: Some(alone) }, weakness)?;
                 }
-                next.swap(&Entry { version, register: Some(alone) }, weakness)?;
                 next.nodes[node].alone = true;
             }
             Act::Cut => {
@@ -275,6 +270,7 @@ impl World {
                 next.crashes += 1;
                 next.nodes[node].device = machine(node);
                 next.nodes[node].todo = None;
+                next.nodes[node].read = None;
                 next.nodes[node].leaves = false;
             }
             Act::Forget => {
@@ -282,7 +278,30 @@ impl World {
                 next.register = next.synced.take()?;
             }
         }
+        next.fold(weakness);
         Some(next)
+    }
+
+    /// States that differ in nothing that matters become one. A swap asks only whether its version is still the register's.
+    fn fold(&mut self, weakness: Weakness) {
+        for node in &mut self.nodes {
+            node.device.forget();
+        }
+        if weakness == Weakness::WitnessForgets {
+            return;
+        }
+        let now = self.register.version;
+        let fold =
+            |version: &mut Version| *version = Version(u64::from(*version == now && now != Version(0)));
+        for node in &mut self.nodes {
+            if let Some(read) = &mut node.read {
+                fold(&mut read.version);
+            }
+            if let Some(Action::Swap { expected, .. }) = &mut node.todo {
+                fold(expected);
+            }
+        }
+        fold(&mut self.register.version);
     }
 
     fn cut(&mut self) {
@@ -290,7 +309,6 @@ impl World {
         self.syncing = None;
         for node in &mut self.nodes {
             node.alone = false;
-            node.asking = None;
         }
     }
 
@@ -315,7 +333,6 @@ impl World {
         self.syncing = Some(filled);
         for (index, node) in self.nodes.iter_mut().enumerate() {
             node.alone = false;
-            node.asking = None;
             node.broken = index == filled;
         }
         Some(())
@@ -331,20 +348,14 @@ impl World {
     }
 
     /// `Appender::finish`, and the effect.
-    fn turn(&mut self, index: usize) -> Option<()> {
+    fn turn(&mut self, index: usize, weakness: Weakness) -> Option<()> {
         let mut switch = self.nodes[index].switch.take()?;
         match switch.turn {
             Turn::Idle => return None,
-            Turn::Writing(message) => {
-                switch.knows |= message;
-                self.nodes[index].copy |= message;
-                if self.link {
-                    self.nodes[1 - index].copy |= message;
-                }
-                switch.turn = Turn::Synced(message);
-            }
             // Fenced: it ends.
-            Turn::Synced(_) if !self.stands(index, &switch) => return Some(()),
+            Turn::Synced(_) if weakness != Weakness::AsksNobody && !self.stands(index, &switch) => {
+                return Some(());
+            }
             Turn::Synced(message) => switch.turn = Turn::Proved(message),
             Turn::Proved(message) => {
                 self.acked |= message;
@@ -374,9 +385,16 @@ impl World {
 
     /// What the machine ordered is carried out, and its answer fed back.
     fn go(&mut self, index: usize, weakness: Weakness) {
-        let Some(todo) = self.nodes[index].todo.take() else { return };
+        let todo = match (self.nodes[index].read.take(), self.nodes[index].todo.take()) {
+            (Some(read), _) => {
+                self.feed(index, &Event::Round, weakness);
+                self.feed(index, &Event::Read(Some(read)), weakness);
+                Action::Ask
+            }
+            (None, Some(todo)) => todo,
+            (None, None) => return,
+        };
         let answer = match todo {
-            Action::Read => Event::Read(Some(self.register.clone())),
             Action::Ask => Event::Said(Some(self.said(index))),
             Action::Swap { mut expected, mut register } => {
                 let now = self.register.register.clone();
@@ -396,13 +414,17 @@ impl World {
                 if done {
                     self.nodes[index].primary = false;
                     self.nodes[index].alone = false;
-                    self.nodes[index].asking = None;
                 }
                 Event::Released(done)
             }
-            Action::Fence(_) | Action::Stop | Action::Launch | Action::GiveUp | Action::Tell(_) => return,
+            Action::Read
+            | Action::Fence(_)
+            | Action::Stop
+            | Action::Launch
+            | Action::GiveUp
+            | Action::Tell(_) => return,
         };
-        self.feed(index, &answer);
+        self.feed(index, &answer, weakness);
         let node = &mut self.nodes[index];
         let given = self.register.register.as_ref().is_some_and(|r| r.owner != name(index));
         node.leaves &= !given;
@@ -420,7 +442,7 @@ impl World {
         }
     }
 
-    fn feed(&mut self, index: usize, event: &Event) {
+    fn feed(&mut self, index: usize, event: &Event, weakness: Weakness) {
         let around = Around {
             wanted: index == 0,
             give_to: self.nodes[index].leaves.then(|| name(1 - index)),
@@ -430,16 +452,20 @@ impl World {
         let mut out = Vec::new();
         node.device.step(event, &around, &mut out);
         for action in out {
+            if let (Action::Swap { register, .. }, Weakness::PromotesFirst) = (&action, weakness)
+                && register.owner == name(1)
+                && index == 1
+            {
+                self.promote(1);
+            }
+            let node = &mut self.nodes[index];
             match action {
                 Action::Launch => node.launch = true,
                 // The switch ends when it likes.
-                Action::Stop | Action::GiveUp | Action::Tell(_) => {}
-                Action::Read
-                | Action::Ask
-                | Action::Swap { .. }
-                | Action::Promote
-                | Action::Release
-                | Action::Fence(_) => node.todo = Some(action),
+                Action::Stop | Action::GiveUp | Action::Tell(_) | Action::Read | Action::Ask => {}
+                Action::Swap { .. } | Action::Promote | Action::Release | Action::Fence(_) => {
+                    node.todo = Some(action);
+                }
             }
         }
     }
