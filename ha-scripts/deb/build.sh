@@ -50,6 +50,9 @@ page "$pages"/*.1 "$root"/ha-scripts/man/*.[58]
 completion() { "$programs/switchctl" completion "$1" >"$pages/$1" && put 644 "$pages/$1" "$2"; }
 completion bash usr/share/bash-completion/completions/switchctl
 completion zsh usr/share/zsh/vendor-completions/_switchctl
+# What `journalctl -x` says about each event.
+"$programs/switchctl" log catalog >"$pages/mailswitch.catalog"
+put 644 "$pages/mailswitch.catalog" usr/lib/systemd/catalog/mailswitch.catalog
 completion fish usr/share/fish/vendor_completions.d/switchctl.fish
 
 for script in keepalived-check keepalived-notify; do

@@ -1,12 +1,13 @@
 //! The log: events with fields, one line each, on standard error. Nothing goes to standard output.
 //!
 //! A line is logfmt: `2026-01-02T03:04:05.678901Z INFO takeover.started queue=b epoch=7 messages=412`. The JSON line has the
-//! same fields. For journald the time is left out and the priority of syslog stands in front (`<6>`, as `sd-daemon(3)` says),
-//! so that `journalctl -p warning` finds what it should. Every event has a name, its field `event`; `docs/LOGS.md` lists them.
+//! same fields. journald gets them as fields of its own, with the priority of syslog and a number for each kind of event. Every
+//! event has a name, its field `event`; `docs/LOGS.md` lists them.
 //!
 //! Levels can be changed while the program runs, for all of it or for one of its [`SUBSYSTEMS`]. `MAILSWITCH_LOG` filters
-//! (`debug`, `info,switch=trace`), `MAILSWITCH_LOG_FORMAT` (`logfmt`, `json`, `journald`); both overrule the configuration.
+//! (`debug`, `info,switch=trace`), `MAILSWITCH_LOG_FORMAT` (`auto`, `logfmt`, `json`, `journald`); both overrule the configuration.
 
+mod journal;
 mod lines;
 
 use std::collections::BTreeMap;
@@ -26,7 +27,9 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt as printer};
 
-use self::lines::Lines;
+pub use self::journal::message_id;
+use self::journal::Journal;
+use self::lines::{Lines, Outlet};
 
 /// The parts of the programs that have a level of their own, and where their code lies.
 pub const SUBSYSTEMS: [(&str, &str); 9] = [
@@ -53,11 +56,14 @@ pub enum LoggingError {
         why: String,
     },
     /// The format is not one.
-    #[error("MAILSWITCH_LOG_FORMAT '{0}': use logfmt, json or journald")]
+    #[error("MAILSWITCH_LOG_FORMAT '{0}': use auto, logfmt, json or journald")]
     Format(String),
     /// Its thread could not be started.
     #[error("cannot start the thread of the log: {0}; raise the limit of processes of this user")]
     Thread(std::io::Error),
+    /// No socket for the journal could be made.
+    #[error("cannot make a socket for the journal: {0}; raise the limit of open files")]
+    Journal(std::io::Error),
     /// The log was started before.
     #[error("the log was started before")]
     Twice,
@@ -176,11 +182,22 @@ pub fn start(settings: &LogSettings) -> Result<Log, LoggingError> {
     let accepted = EnvFilter::try_new(&start)
         .map_err(|error| LoggingError::Filter { filter: start.clone(), why: error.to_string() })?;
     let (filter, handle) = reload::Layer::new(accepted);
-    let lines = Lines::start().map_err(LoggingError::Thread)?;
+    let format = match format {
+        LogFormat::Auto if journal::is_behind_stderr() => LogFormat::Journald,
+        LogFormat::Auto => LogFormat::Logfmt,
+        LogFormat::Logfmt | LogFormat::Json | LogFormat::Journald => format,
+    };
+    let outlet = match format {
+        LogFormat::Journald => Outlet::Journal(Journal::open().map_err(LoggingError::Journal)?),
+        LogFormat::Auto | LogFormat::Logfmt | LogFormat::Json => Outlet::Stderr,
+    };
+    let lines = Lines::start(outlet).map_err(LoggingError::Thread)?;
     let layer = printer::layer().with_writer(lines.clone()).with_ansi(false);
     let log = tracing_subscriber::registry().with(filter);
     match format {
-        LogFormat::Logfmt => log.with(layer.event_format(Line { journald: false })).try_init(),
+        LogFormat::Auto | LogFormat::Logfmt => {
+            log.with(layer.event_format(Line { journald: false })).try_init()
+        }
         LogFormat::Journald => log.with(layer.event_format(Line { journald: true })).try_init(),
         LogFormat::Json => log.with(layer.json().flatten_event(true).with_current_span(false)).try_init(),
     }
@@ -199,9 +216,9 @@ pub fn start(settings: &LogSettings) -> Result<Log, LoggingError> {
 /// Bytes that the fields of a line mostly take.
 const FIELDS_EXPECTED: usize = 384;
 
-/// The line of logfmt.
+/// What is written of an event.
 struct Line {
-    /// The reader knows the time, and wants the priority.
+    /// An entry of the journal, in place of a line of logfmt.
     journald: bool,
 }
 
@@ -212,18 +229,20 @@ where
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let level = *event.metadata().level();
-        if self.journald {
-            write!(line, "<{}>", priority(level))?;
-        } else {
-            SystemTime.format_time(&mut line)?;
-            line.write_char(' ')?;
-        }
-        write!(line, "{level}")?;
-        let mut fields = Fields { rest: String::with_capacity(FIELDS_EXPECTED), ..Fields::default() };
+        let mut fields = Fields {
+            rest: String::with_capacity(FIELDS_EXPECTED),
+            entry: self.journald.then(|| String::with_capacity(FIELDS_EXPECTED)),
+            ..Fields::default()
+        };
         event.record(&mut fields);
         // An event of a library has no name: its place stands for it.
         let name = if fields.event.is_empty() { event.metadata().target() } else { &fields.event };
-        writeln!(line, " {name}{}", fields.rest)
+        if let Some(entry) = &fields.entry {
+            let text = format_args!("{level} {name}{}", fields.rest);
+            return journal::entry(&mut line, priority(level), text, &fields.event, entry);
+        }
+        SystemTime.format_time(&mut line)?;
+        writeln!(line, " {level} {name}{}", fields.rest)
     }
 }
 
@@ -241,6 +260,8 @@ fn priority(level: Level) -> u8 {
 struct Fields {
     event: String,
     rest: String,
+    /// The same for the journal, if it is written there.
+    entry: Option<String>,
 }
 
 impl Fields {
@@ -256,6 +277,9 @@ impl Fields {
         // Writing to a string never fails.
         let _ = self.rest.write_fmt(value);
         let value = self.rest.get(start..).unwrap_or_default();
+        if let Some(entry) = &mut self.entry {
+            journal::field(entry, field.name(), value);
+        }
         let plain =
             !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'=');
         if !plain {
@@ -334,9 +358,14 @@ mod tests {
     }
 
     #[test]
-    fn journald_is_told_the_priority_and_not_the_time() {
-        let line = printed(Line { journald: true }, || tracing::error!(event = "a.b", x = 1));
-        assert_eq!(line, "<3>ERROR a.b x=1\n");
+    fn the_journal_gets_an_entry_with_every_field_and_not_the_time() {
+        let entry = printed(Line { journald: true }, || tracing::error!(event = "a.b", x = 1, to = "c d"));
+        let id = message_id("a.b");
+        let wanted = format!(
+            "PRIORITY=3\nMESSAGE=ERROR a.b x=1 to=\"c d\"\nMESSAGE_ID={id}\nMAILSWITCH_EVENT=a.b\n\
+             MAILSWITCH_X=1\nMAILSWITCH_TO=c d\n\n"
+        );
+        assert_eq!(entry, wanted);
     }
 
     #[test]

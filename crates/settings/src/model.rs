@@ -358,12 +358,14 @@ pub struct LogSettings {
 /// How a line of the log looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
-    /// For people and `grep`.
+    /// `Journald` where standard error leads to the journal, else `Logfmt`.
     #[default]
+    Auto,
+    /// For people and `grep`.
     Logfmt,
     /// One JSON object a line.
     Json,
-    /// As logfmt, for a service manager that knows the time and wants the priority.
+    /// Entries of the journal, with a field for each field of the event.
     Journald,
 }
 
@@ -372,11 +374,12 @@ impl FromStr for LogFormat {
 
     fn from_str(word: &str) -> Result<Self, String> {
         match word {
+            "auto" => Ok(Self::Auto),
             // The second is how it was called first.
             "logfmt" | "human" => Ok(Self::Logfmt),
             "json" => Ok(Self::Json),
             "journald" => Ok(Self::Journald),
-            other => Err(format!("'{other}' is no format of the log; write logfmt, json or journald")),
+            other => Err(format!("'{other}' is no format of the log; write auto, logfmt, json or journald")),
         }
     }
 }

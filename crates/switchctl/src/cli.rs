@@ -20,7 +20,7 @@ use self::queue::Queue;
 use crate::command::{Failure, Outcome, say};
 use crate::exit::Exit;
 use crate::output::Format;
-use crate::{cluster, config, dkim, doctor, lb, ledger, log, manual, report, route, status, trace, user};
+use crate::{catalog, cluster, config, dkim, doctor, lb, ledger, log, manual, report, route, status, trace, user};
 
 /// Operate a mailswitch cluster.
 ///
@@ -158,6 +158,13 @@ enum Log {
         #[arg(value_name = "SUBSYSTEM=LEVEL")]
         order: String,
     },
+    /// What an event of the log means, and what to do about it.
+    Explain {
+        /// Its name: switch.active.
+        event: String,
+    },
+    /// Print all events as journald's catalogue; the package has it, so that journalctl -x explains them.
+    Catalog,
 }
 
 #[derive(Debug, Subcommand)]
@@ -308,6 +315,8 @@ fn run(cli: &Cli) -> Outcome {
         }
         Noun::Log(Log::Show) => log::run(&context()?, ""),
         Noun::Log(Log::Set { order }) => log::run(&context()?, order),
+        Noun::Log(Log::Explain { event }) => catalog::explain(event, cli.common.output),
+        Noun::Log(Log::Catalog) => catalog::print(),
         Noun::Ha(verb) => ha::run(&cli.common, verb),
         Noun::Node(verb) => node::run(&cli.common, verb),
         Noun::Cluster(Cluster::Members) => cluster::members(&context()?),

@@ -2,7 +2,7 @@
 //!
 //! | module | looks at |
 //! |---|---|
-//! | `files` | key, folders, disk, how fast it is durable |
+//! | `files` | key, folders, disk, how fast it is durable, fencing |
 //! | `machine` | ports, open files, names |
 //! | `certificates` | how long they hold |
 //! | `peers` | the programs, the other nodes, versions, clocks |
@@ -20,6 +20,7 @@ use serde_json::json;
 use self::finding::Findings;
 use crate::command::{Context, Outcome};
 use crate::exit::Exit;
+use crate::fscheck;
 use crate::lights::Light;
 use crate::output::Listing;
 
@@ -34,6 +35,7 @@ pub(crate) fn run(context: &Context) -> Outcome {
         findings.bad("configuration", fault, "mend the table; until then what needs it is put off with 451");
     }
     files::look(&context.settings, &mut findings);
+    fitness(context, &mut findings);
     machine::look(context, &mut findings);
     certificates::look(&context.settings, &mut findings);
     peers::look(context, &mut findings);
@@ -49,4 +51,15 @@ pub(crate) fn run(context: &Context) -> Outcome {
     context.show(&listing)?;
     let bad = findings.all().iter().any(|finding| finding.light == Light::Red);
     Ok(if bad { Exit::Failed } else { Exit::Ok })
+}
+
+/// What the last fscheck of this node found.
+fn fitness(context: &Context, findings: &mut Findings) {
+    if context.settings.cluster.nodes.len() == 1 {
+        return findings.ok("fscheck", "not needed: this node stands alone");
+    }
+    let (light, found) = fscheck::last(context);
+    let remedy =
+        format!("switchctl fscheck {} --peer NODE", context.settings.queue.dir.display());
+    findings.add("fscheck", light, &found, &remedy);
 }

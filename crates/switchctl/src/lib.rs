@@ -18,12 +18,14 @@
 //! | `sendmail` | this program under the names `sendmail` and `mailq` |
 //! | `cluster`, `config`, `route` | key, members, configuration, routes |
 //! | `lb` | what a load balancer is told, and what it would see |
+//! | `log`, `catalog` | how much the programs log; what each event means |
 //! | `manual` | man pages and completions, made from the command line |
 //! | `output`, `exit` | how answers look, and what the shell sees |
 //! | `demo` | the main job on loopback, with real processes |
 //! | `bench` | how fast it is on this machine, beside Postfix |
 
 mod bench;
+mod catalog;
 pub mod cli;
 mod cluster;
 mod command;

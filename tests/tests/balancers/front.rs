@@ -112,23 +112,23 @@ impl Front {
     pub(crate) fn state(&self, node: &str, wanted: &str) -> Result<Moment> {
         let mut last = String::new();
         let reached = until(&format!("node {node} is {wanted}"), || {
-            last = self.stats(node).unwrap_or_default();
+            last = self.stats(node, "status").unwrap_or_default();
             wanted.split('|').any(|word| last == word || last.starts_with(&format!("{word} ")))
         });
         reached.with_context(|| format!("it is {last}"))?;
         Ok(SystemClock.now())
     }
 
-    /// What stands in the column `status`.
-    fn stats(&self, node: &str) -> Result<String> {
+    /// What HAProxy's statistics say of a node in a column.
+    pub(crate) fn stats(&self, node: &str, column: &str) -> Result<String> {
         let mut stream = UnixStream::connect(&self.stats)?;
         stream.write_all(b"show stat\n")?;
         let mut table = String::new();
         stream.read_to_string(&mut table)?;
         let columns: Vec<&str> = table.lines().next().context("a header")?.split(',').collect();
-        let status = columns.iter().position(|column| *column == "status").context("the column")?;
+        let place = columns.iter().position(|name| *name == column).context("the column")?;
         let row = table.lines().find(|row| row.split(',').nth(1) == Some(node)).context("the server")?;
-        Ok(row.split(',').nth(status).context("its status")?.to_owned())
+        Ok(row.split(',').nth(place).context("its value")?.to_owned())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Load balancers from Debian before two nodes, configured with what `switchctl lb snippet` prints, as it is printed.
 
 mod front;
+mod monitor;
 mod nodes;
 mod sessions;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::front::Front;
+use crate::monitor::Monitor;
 use crate::nodes::{Checks, Nodes, until};
 use crate::sessions::Sessions;
 
@@ -40,9 +42,11 @@ fn haproxy_obeys_the_agent_and_a_killed_node_fails_no_session_after_its_ejection
     println!("haproxy, SIGKILL of a node under load: {told}");
     ensure!(told.failed_after == 0, "sessions failed after the ejection: {told}");
     ensure!(told.ejected_ms <= 3_000, "{told}");
-    // It is back without anybody's hand.
+    // It is back without anybody's hand, and gets its share little by little.
     nodes.run("b")?;
     front.state("b", "UP")?;
+    let share = front.stats("b", "throttle")?;
+    ensure!(share.parse::<u8>().is_ok_and(|percent| percent < 100), "a slow start: '{share}'");
     nodes.delivered_in_log()
 }
 
@@ -64,7 +68,33 @@ fn haproxy_reads_every_word_of_the_agent() -> Result<()> {
         agent.say(said);
         front.state("a", state)?;
     }
+    // What our agent does not say, since HAProxy makes nothing of it.
+    for said in ["down#reason\n", "weight:30%\n"] {
+        agent.say(said);
+        agent.is_asked(2)?;
+        let state = front.stats("a", "status")?;
+        ensure!(state == "UP", "{said:?} makes it {state}: BALANCERS.md says otherwise");
+    }
     Ok(())
+}
+
+#[test]
+fn a_monitor_of_big_ip_gets_what_its_snippet_waits_for_until_a_node_drains() -> Result<()> {
+    let nodes = Nodes::start(8, Checks::HealthAndAgent)?;
+    let monitor = Monitor::of(&nodes.snippet("f5")?)?;
+    let [a, b] = ["a", "b"].map(|node| nodes.place(node));
+    for place in [a, b] {
+        until("the monitor likes it", || monitor.likes(place).unwrap_or(false))?;
+    }
+    until("b could be relieved", || nodes.switchctl("b", &["status", "--check"]).is_ok())?;
+    std::thread::scope(|scope| {
+        let drain = scope.spawn(|| nodes.switchctl("b", &["node", "drain", "--notice", "3s"]));
+        until("the answer is another one", || monitor.likes(b).is_ok_and(|likes| !likes))?;
+        ensure!(drain.join().is_ok_and(|drained| drained.is_ok()), "the drain failed");
+        ensure!(monitor.likes(b).is_err(), "nobody answers there");
+        ensure!(monitor.likes(a)?, "the other node stays");
+        Ok(())
+    })
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -78,7 +79,7 @@ impl Nodes {
         SocketAddr::new(self.address(9), SMTP)
     }
 
-    fn place(&self, node: &str) -> IpAddr {
+    pub(crate) fn place(&self, node: &str) -> IpAddr {
         self.address(if node == "a" { 1 } else { 2 })
     }
 
@@ -237,6 +238,7 @@ fn greets(address: SocketAddr) -> bool {
 /// An agent that says what it is told.
 pub(crate) struct Agent {
     word: Arc<Mutex<String>>,
+    asked: Arc<AtomicUsize>,
 }
 
 impl Agent {
@@ -244,13 +246,17 @@ impl Agent {
         let word = Arc::new(Mutex::new("up ready 100%\n".to_owned()));
         let listener = TcpListener::bind(address)?;
         let shared = Arc::clone(&word);
+        let asked = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&asked);
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
                 let Ok(word) = shared.lock() else { return };
                 stream.write_all(word.as_bytes()).ok();
+                drop(word);
+                count.fetch_add(1, Ordering::Relaxed);
             }
         });
-        Ok(Self { word })
+        Ok(Self { word, asked })
     }
 
     /// From now on it says this.
@@ -258,5 +264,11 @@ impl Agent {
         if let Ok(mut said) = self.word.lock() {
             word.clone_into(&mut said);
         }
+    }
+
+    /// Waits until it was asked so many times more.
+    pub(crate) fn is_asked(&self, times: usize) -> Result<()> {
+        let before = self.asked.load(Ordering::Relaxed);
+        until("the agent is asked", || self.asked.load(Ordering::Relaxed) > before + times)
     }
 }

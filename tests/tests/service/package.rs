@@ -72,7 +72,10 @@ async fn from_a_clean_debian_to_a_relay_through_an_upgrade_and_away_again() -> R
     let empty = lab.run("a", "mailq && readlink -f /usr/sbin/sendmail")?;
     ensure!(empty.ends_with("/usr/bin/switchctl"), "{empty}");
 
+    filtered(&lab)?;
     reload(&lab)?;
+    journal(&lab)?;
+    ports(&lab)?;
     watchdog(&lab)?;
     upgrade(&lab).await?;
 
@@ -83,6 +86,83 @@ async fn from_a_clean_debian_to_a_relay_through_an_upgrade_and_away_again() -> R
         "ls /usr/sbin/switch /etc/mailswitch /var/lib/mailswitch /var/spool/mailswitch/a 2>&1 || true",
     )?;
     ensure!(left.contains("lease") && left.matches("No such file").count() == 3, "{left}");
+    Ok(())
+}
+
+/// What was relayed went through the filter of system calls of the unit.
+fn filtered(lab: &Lab) -> Result<()> {
+    for unit in ["switch@a", "heartbeatd"] {
+        let line = format!("grep -E '^(Seccomp|NoNewPrivs):' /proc/$(systemctl show -P MainPID {unit})/status");
+        let said = lab.run("a", &line)?;
+        ensure!(said == "NoNewPrivs:\t1\nSeccomp:\t2", "{unit}: {said}");
+    }
+    Ok(())
+}
+
+/// An event is an entry with its fields, and the journal tells what to do about it.
+fn journal(lab: &Lab) -> Result<()> {
+    let entry = "journalctl -u switch@a MAILSWITCH_EVENT=config.refused --no-pager";
+    let json = lab.run("a", &format!("{entry} -o json | tail -n 1"))?;
+    let entry_of: serde_json::Value = serde_json::from_str(&json).with_context(|| json.clone())?;
+    let id = entry_of["MESSAGE_ID"].as_str().with_context(|| json.clone())?;
+    ensure!(entry_of["PRIORITY"] == "3" && entry_of["MAILSWITCH_FAULTS"].is_string(), "{json}");
+    let told = lab.run("a", &format!("{entry} -x"))?;
+    ensure!(told.contains("-- Subject: config.refused") && told.contains("Correct the faults"), "{told}");
+    let explained = lab.run("a", "switchctl log explain config.refused")?;
+    ensure!(explained.contains(&format!("MESSAGE_ID={id}")), "{explained}");
+    Ok(())
+}
+
+/// systemd holds the ports while the switch is away, and gives it a key that only root may read.
+fn ports(lab: &Lab) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]);
+    openssl.args(["-subj", "/CN=a.lab.test", "-days", "30", "-keyout", "mail.key", "-out", "mail.pem"]);
+    ensure!(openssl.current_dir(dir.path()).output()?.status.success(), "openssl");
+    for file in ["mail.key", "mail.pem"] {
+        lab.write("a", &format!("/etc/ssl/{file}"), &std::fs::read_to_string(dir.path().join(file))?)?;
+    }
+    let unit = "[Service]\nLoadCredential=tls.key:/etc/ssl/mail.key";
+    lab.write("a", "/etc/systemd/system/switch@.service.d/key.conf", unit)?;
+    let tls = "tls: { cert: /etc/ssl/mail.pem, key: \"/run/credentials/switch@a.service/tls.key\"";
+    let listeners = format!(
+        "listeners: [ {{ address: \"0.0.0.0:25\" }}, {{ address: \"0.0.0.0:587\", kind: submission, {tls} }} }}, \
+         {{ address: \"0.0.0.0:465\", kind: submission, {tls} }}, tls_mode: implicit }} ]"
+    );
+    lab.run(
+        "a",
+        &format!(
+            "chmod 600 /etc/ssl/mail.key && chmod 644 /etc/ssl/mail.pem && systemctl stop switch@a && \
+             sed -i 's|^listeners:.*|{listeners}|' /etc/mailswitch/mailswitch.yaml && \
+             echo secret | switchctl user add ann@lab.test && chown mailswitch /etc/mailswitch/users && \
+             systemctl daemon-reload && \
+             systemctl enable --now switch-smtp@a.socket switch-submission@a.socket switch-submissions@a.socket 2>&1"
+        ),
+    )?;
+    let idle = lab.run("a", "systemctl is-active switch@a || true")?;
+    ensure!(idle == "inactive", "nobody came yet, and the switch is {idle}");
+    // The first client starts it; until the queue is its own, it answers 421.
+    let swaks = |more: &str| -> Result<String> {
+        let address = lab.address("a");
+        let mut swaks = Command::new("swaks");
+        swaks.args(["--server", &address, "--from", "ann@lab.test", "--to", "ben@lab.test", "--timeout", "20"]);
+        let output = swaks.args(more.split(' ')).output().context("swaks")?;
+        Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let user = "--auth PLAIN --auth-user ann@lab.test --auth-password secret";
+    for way in ["--port 25", &format!("--port 587 --tls {user}"), &format!("--port 465 --tls-on-connect {user}")] {
+        let deadline = lab.clock.now() + PATIENCE;
+        loop {
+            let said = swaks(way)?;
+            if said.contains("queued as") {
+                break;
+            }
+            ensure!(said.contains(" 421 ") && lab.clock.now() < deadline, "{way}: {said}");
+        }
+    }
+    let held = lab.run("a", "journalctl -u switch@a MAILSWITCH_EVENT=intake.handed_down --no-pager -o cat")?;
+    ensure!(held.lines().count() == 3, "{held}");
     Ok(())
 }
 

@@ -12,13 +12,24 @@ use parking_lot::{Condvar, Mutex};
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::journal::Journal;
+
 /// How long the thread lets lines gather.
 const GATHER: Duration = Duration::from_millis(5);
 /// When so many bytes wait, who speaks writes: a slow reader slows the program down and fills no memory.
 const WAITING_MAX: usize = 1 << 20;
 
-#[derive(Debug, Default)]
+/// Where they go.
+#[derive(Debug)]
+pub(super) enum Outlet {
+    Stderr,
+    /// What waits are entries.
+    Journal(Journal),
+}
+
+#[derive(Debug)]
 struct Shared {
+    outlet: Outlet,
     /// Taken before `waiting` by who writes, so that lines keep their order.
     writing: Mutex<Vec<u8>>,
     waiting: Mutex<Vec<u8>>,
@@ -31,8 +42,13 @@ pub(super) struct Lines(Arc<Shared>);
 
 impl Lines {
     /// Starts the thread that writes. It ends with the process.
-    pub(super) fn start() -> io::Result<Self> {
-        let lines = Self(Arc::default());
+    pub(super) fn start(outlet: Outlet) -> io::Result<Self> {
+        let lines = Self(Arc::new(Shared {
+            outlet,
+            writing: Mutex::default(),
+            waiting: Mutex::default(),
+            filled: Condvar::default(),
+        }));
         let own = lines.clone();
         std::thread::Builder::new().name("log".to_owned()).spawn(move || {
             loop {
@@ -51,7 +67,10 @@ impl Lines {
         let mut writing = self.0.writing.lock();
         std::mem::swap(&mut *writing, &mut *self.0.waiting.lock());
         // Standard error is the last resort: if it is gone there is nobody to tell.
-        io::stderr().write_all(&writing).ok();
+        match &self.0.outlet {
+            Outlet::Stderr => io::stderr().write_all(&writing).ok(),
+            Outlet::Journal(journal) => io::stderr().write_all(journal.send(&writing).as_bytes()).ok(),
+        };
         writing.clear();
     }
 

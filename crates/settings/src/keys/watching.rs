@@ -24,9 +24,9 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key(
         "log.format",
-        "`logfmt`, `json` or `journald`",
-        Is("logfmt"),
-        "How a line of the log looks, on standard error. `journald`: as `logfmt`, with the priority in front and without the time, which journald knows.",
+        "`auto`, `logfmt`, `json` or `journald`",
+        Is("auto"),
+        "How the log looks. `logfmt` and `json` are lines on standard error; `journald` gives journald the fields of each event as fields of its own. `auto`: `journald` where standard error leads to the journal, else `logfmt`.",
     ),
     key(
         "log.level",

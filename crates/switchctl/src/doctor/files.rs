@@ -11,7 +11,7 @@ use daemon_kit::SystemClock;
 use mail_model::Clock;
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
-use settings::Settings;
+use settings::{Settings, Storage};
 use uuid::Uuid;
 
 use super::finding::Findings;
@@ -35,6 +35,32 @@ pub(super) fn look(settings: &Settings, findings: &mut Findings) {
     kind(queues, findings);
     room(queues, settings.queue.free_space_reserve, findings);
     speed(queues, findings);
+    fencing(settings, findings);
+}
+
+/// Who puts a node off that does not let go of its storage.
+fn fencing(settings: &Settings, findings: &mut Findings) {
+    let check = "fencing";
+    let Some(fence) = &settings.fence else {
+        return match settings.queue.storage {
+            Storage::Shared => {
+                findings.ok(check, "not needed: on shared storage each owner reads its own fence before every effect");
+            }
+            Storage::Promoted => findings.warn(
+                check,
+                "no fence.command: a device that a dead node does not give up waits for somebody's hand",
+                "set fence.command: /usr/lib/mailswitch/fence and a file for each node, see STORAGE.md",
+            ),
+        };
+    };
+    let program = fence.command.first().map_or("", String::as_str);
+    let found = std::fs::metadata(program).map(|file| (file.is_file(), file.permissions().mode() & 0o111));
+    let remedy = format!("let fence.command begin with the whole path of a program; try it: {program} status NODE");
+    match found {
+        Ok((true, 1..)) => findings.ok(check, format_args!("{program}")),
+        Ok((false, _) | (_, 0)) => findings.bad(check, format_args!("{program} is no program"), remedy),
+        Err(error) => findings.bad(check, format_args!("{program}: {error}"), remedy),
+    }
 }
 
 fn key(settings: &Settings, findings: &mut Findings) {

@@ -44,6 +44,8 @@ fn a_doctor_names_each_thing_with_its_state_and_leaves_nothing_behind() {
         ("inodes", "ok"),
         ("dns", "ok"),
         ("open_files", "ok"),
+        ("fencing", "ok"),
+        ("fscheck", "ok"),
         ("certificates", "warn"),
         ("switch", "bad"),
         ("peers", "ok"),
