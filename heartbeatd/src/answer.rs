@@ -214,7 +214,8 @@ impl Node {
             (!view.room, "there is no room for one more queue"),
             (launches_fail, "secondaries were started again and again, and they ended"),
         ];
-        reasons.into_iter().filter(|(holds, _)| *holds).map(|(_, why)| why.to_owned()).collect()
+        let reasons = reasons.into_iter().filter(|(holds, _)| *holds).map(|(_, why)| why.to_owned());
+        reasons.chain(self.cannot_read()).collect()
     }
 }
 

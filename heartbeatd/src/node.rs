@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use cluster::heartbeat::{Heartbeat, InstanceDead, QueueBeat};
 use cluster::restart::{Own, Restart, Step};
 use cluster::takeover::{
-    Action, Decision, Event, OwnWatch, PeerView, Refused, Rule, Takeover, Verdict, View, Watch,
+    Action, Decision, Event, Ineligible, OwnWatch, PeerView, Refused, Rule, Takeover, Verdict, View, Watch,
 };
 use daemon_kit::SystemClock;
 use daemon_kit::logging::Levels;
@@ -42,6 +42,8 @@ pub(crate) struct Watched {
     /// The last reading, good or not.
     last: Moment,
     pub(crate) seen: Option<Seen>,
+    /// Why the last reading failed.
+    unreadable: Option<String>,
 }
 
 /// The node.
@@ -109,7 +111,7 @@ impl Node {
                 me: plan.me.clone(),
                 queue: queue.clone(),
                 timers: plan.timers,
-                order: plan.order.clone(),
+                order: plan.takers.get(queue.home()).cloned().unwrap_or_default(),
                 promoted: plan.promoted.is_some(),
             };
             let tell = readings_in.clone();
@@ -117,7 +119,7 @@ impl Node {
             let observer = Observer::start(&plan.spool, &queue, own, plan.timers.observe, move |reading| {
                 tell.blocking_send(reading).is_ok()
             })?;
-            let watched = Watched { machine: Takeover::new(watch), observer, last: now, seen: None };
+            let watched = Watched { machine: Takeover::new(watch), observer, last: now, seen: None, unreadable: None };
             queues.insert(queue, watched);
         }
         let node = Self {
@@ -198,12 +200,15 @@ impl Node {
                 }
                 let lease = seen.lease.clone();
                 watched.seen = Some(seen);
+                watched.unreadable = None;
                 Event::Read(lease)
             }
             Err(error) => {
-                if watched.seen.take().is_some() {
+                watched.seen = None;
+                if watched.unreadable.is_none() {
                     tracing::warn!(event = "observe.unreadable", queue = %reading.queue, %error);
                 }
+                watched.unreadable = Some(error);
                 if own {
                     self.own.unreadable(reading.at);
                 }
@@ -430,6 +435,16 @@ impl Node {
         }
     }
 
+    /// The queue that this node could not take over since it cannot read its lease, and why.
+    pub(crate) fn cannot_read(&self) -> Option<String> {
+        self.queues.iter().find_map(|(queue, watched)| {
+            // One reading alone may have met a stall.
+            let lasts = watched.machine.state() == State::Ineligible(Ineligible::Unreadable);
+            let why = watched.unreadable.as_ref().filter(|_| lasts)?;
+            Some(format!("the lease of queue {queue} cannot be read here: {why}"))
+        })
+    }
+
     /// How well mail is protected, in words.
     pub(crate) fn protection(&self, peers: &BTreeMap<NodeId, PeerView>) -> String {
         if self.link.is_none() {
@@ -443,6 +458,9 @@ impl Node {
         }
         if self.pause.is_some() {
             return "reduced: takeovers by this node are paused".to_owned();
+        }
+        if let Some(why) = self.cannot_read() {
+            return format!("reduced: {why}");
         }
         let unheard: Vec<&str> =
             peers.iter().filter(|(_, peer)| !peer.heard()).map(|(node, _)| node.as_str()).collect();

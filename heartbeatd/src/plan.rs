@@ -1,5 +1,6 @@
 //! What this program needs of the configuration, with the key read and the program found.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,7 +51,8 @@ pub(crate) struct Plan {
     /// None only without peers.
     pub(crate) key: Option<ClusterKey>,
     pub(crate) timers: Timers,
-    pub(crate) order: Vec<NodeId>,
+    /// For each node, who takes its queue first.
+    pub(crate) takers: BTreeMap<NodeId, Vec<NodeId>>,
     pub(crate) state_dir: PathBuf,
     pub(crate) spool: PathBuf,
     /// The storage is mounted by one node at a time.
@@ -111,7 +113,12 @@ impl Plan {
             peers,
             key,
             timers: settings.cluster.timers,
-            order: settings.cluster.takeover_order.clone(),
+            takers: settings
+                .cluster
+                .takeover_order
+                .iter()
+                .map(|home| (home.clone(), settings.cluster.takers(home)))
+                .collect(),
             state_dir: settings.node.state_dir.clone(),
             spool: settings.queue.dir.clone(),
             promoted: if has_queue(&settings.node.id) { promoted(settings)? } else { None },

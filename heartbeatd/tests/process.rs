@@ -5,6 +5,8 @@
 #[path = "process/alerts.rs"]
 mod alerts;
 mod common;
+#[path = "process/foreign.rs"]
+mod foreign;
 mod launcher;
 #[path = "process/monitor.rs"]
 mod monitor;

@@ -119,8 +119,9 @@ fn opened<'a>(magic: [u8; 4], sector: &'a [u8], what: &'static str) -> Result<Re
     if crc32c::crc32c(r.0) != crc {
         return Err(DecodeError::Value("lease checksum"));
     }
-    if r.u16("lease version")? != crate::FORMAT_VERSION {
-        return Err(DecodeError::Value("format version"));
+    let version = r.u16("lease version")?;
+    if version != crate::FORMAT_VERSION {
+        return Err(DecodeError::Version(version));
     }
     Ok(r)
 }

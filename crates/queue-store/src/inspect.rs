@@ -104,7 +104,8 @@ fn look(
 pub fn top_lease(dir: &Path) -> std::io::Result<Option<(Claim, Option<Renewal>)>> {
     let files = QueueFiles::new(Arc::new(Disk), dir);
     let Some(top) = files.top_epoch()? else { return Ok(None) };
-    Ok(Some((files.read_claim(top)?, files.read_renewal(top)?)))
+    // One that a power loss tore says nothing, and never will: whoever watches must not wait for it.
+    Ok(Some((files.read_claim(top)?, files.watch_renewal(top)?.1)))
 }
 
 /// The claim of one epoch.

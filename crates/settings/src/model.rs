@@ -90,7 +90,7 @@ impl Settings {
     #[must_use]
     pub fn shared_hash(&self) -> String {
         let names: Vec<&NodeId> = self.cluster.nodes.iter().map(|node| &node.id).collect();
-        let cluster = (&self.cluster.id, names, &self.cluster.timers, &self.cluster.takeover_order);
+        let cluster = (&self.cluster.id, names, &self.cluster.timers, (&self.cluster.takeover_order, self.cluster.takeover_named));
         let mut text = format!("{:?}", (cluster, &self.relay, &self.routes, &self.retry));
         if self.cluster.witness.is_some() || !self.cluster.etcd.is_empty() {
             let witness = self.cluster.witness.as_ref().map(|node| &node.id);
@@ -116,8 +116,22 @@ pub struct ClusterSettings {
     pub key_file: Option<PathBuf>,
     /// The protocol's timers.
     pub timers: Timers,
-    /// Who takes first. Every node once.
+    /// Every node once: first those that the configuration names as takers, in their order.
     pub takeover_order: Vec<NodeId>,
+    /// So many of them are named.
+    pub takeover_named: usize,
+}
+
+impl ClusterSettings {
+    /// Who takes the queue of `home` first, who next. The nodes that are named come first for every queue; among the others
+    /// it is those that follow `home`, in a ring, so that the queues of several dead nodes are split over the survivors.
+    #[must_use]
+    pub fn takers(&self, home: &NodeId) -> Vec<NodeId> {
+        let (named, others) = self.takeover_order.split_at(self.takeover_named.min(self.takeover_order.len()));
+        let start = others.iter().position(|node| node == home).map_or(0, |place| place + 1);
+        let ring = others.iter().cycle().skip(start).take(others.len());
+        named.iter().chain(ring).filter(|node| *node != home).cloned().collect()
+    }
 }
 
 /// A node as the others reach it.

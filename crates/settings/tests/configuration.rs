@@ -309,6 +309,26 @@ fn the_timers_keep_the_rules_of_the_protocol() {
 }
 
 #[test]
+fn each_node_has_its_own_taker_unless_takers_are_named() {
+    let with = |order: &str| {
+        let nodes = "nodes: [ { id: a, heartbeat: [10.0.0.1:7100] }, { id: b, heartbeat: [10.0.0.2:7100] }, \
+                     { id: c, heartbeat: [10.0.0.3:7100] }, { id: d, heartbeat: [10.0.0.4:7100] } ]";
+        let text = format!(
+            "cluster: {{ id: demo, key_file: k, {nodes}{order} }}\nnode: {{ id: a }}\nlisteners: [ {{ address: 127.0.0.1:25 }} ]\n\
+             routes: [ {{ match: '*', next_hop: 10.0.0.9 }} ]\n"
+        );
+        let cluster = parsed(&text).unwrap().cluster;
+        ["a", "b", "c", "d"].map(|home| {
+            let takers = cluster.takers(&home.parse().unwrap());
+            takers.iter().map(ToString::to_string).collect::<Vec<_>>().join("")
+        })
+    };
+    assert_eq!(with(""), ["bcd", "cda", "dab", "abc"]);
+    assert_eq!(with(", takeover: { order: [c] }"), ["cbd", "cda", "dab", "cab"]);
+    assert_eq!(with(", takeover: { order: [d, c, b, a] }"), ["dcb", "dca", "dba", "cba"]);
+}
+
+#[test]
 fn a_cluster_needs_its_key_file() {
     faults(
         &full_but("  key_file: cluster.key\n", ""),

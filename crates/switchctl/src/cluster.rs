@@ -16,19 +16,18 @@ use crate::output::Listing;
 /// Lists the nodes.
 pub(crate) fn members(context: &Context) -> Outcome {
     let mut listing =
-        Listing::new("mailswitch.cluster.members/1", &["node", "heartbeat", "control", "rank", "this"]);
+        Listing::new("mailswitch.cluster.members/1", &["node", "heartbeat", "control", "taken_by", "this"]);
     let cluster = &context.settings.cluster;
     for node in &cluster.nodes {
         if context.only.as_ref().is_some_and(|only| *only != node.id) {
             continue;
         }
-        let rank = cluster.takeover_order.iter().position(|id| *id == node.id);
         let heartbeat: Vec<String> = node.heartbeat.iter().map(ToString::to_string).collect();
         listing.row(vec![
             json!(node.id),
             json!(heartbeat),
             json!(node.control.map(|address| address.to_string())),
-            json!(rank.map(|rank| rank + 1)),
+            json!(cluster.takers(&node.id)),
             json!(node.id == context.settings.node.id),
         ]);
     }

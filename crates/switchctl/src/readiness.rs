@@ -55,8 +55,8 @@ pub(crate) fn run(context: &Context, node: &NodeId) -> Outcome {
     let (light, text) = fscheck::last(context);
     found.lights.add("fscheck", light, text);
     let own = *node == context.settings.node.id;
-    let rank = context.settings.cluster.takeover_order.iter().filter(|other| *other != node);
-    let rank = rank.take_while(|other| **other != context.settings.node.id).count();
+    let takers = context.settings.cluster.takers(node);
+    let rank = takers.iter().take_while(|other| **other != context.settings.node.id).count();
     let stagger = timers.stagger * u32::try_from(rank).unwrap_or(u32::MAX).min(64);
     let detect = millis(timers.window + timers.observe * 2 + stagger);
     let predicted = detect + found.probe_ms + START_MS + found.recovery_ms;

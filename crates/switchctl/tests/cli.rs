@@ -303,12 +303,12 @@ fn a_file_that_is_no_key_is_neither_used_nor_replaced() {
 }
 
 #[test]
-fn the_members_and_their_ranks_are_listed() {
+fn the_members_and_their_takers_are_listed() {
     let site = Site::new();
     expect![[r"
-        NODE  HEARTBEAT       CONTROL  RANK  THIS
-        a     127.0.0.1:7101  -        1     true
-        b     127.0.0.1:7102  -        2     false
+        NODE  HEARTBEAT       CONTROL  TAKEN_BY  THIS
+        a     127.0.0.1:7101  -        b         true
+        b     127.0.0.1:7102  -        a         false
     "]]
     .assert_eq(&site.run(&["cluster", "members"]).out);
     let only = site.run(&["cluster", "members", "--node", "b", "-o", "json"]).json();

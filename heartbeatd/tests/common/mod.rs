@@ -295,6 +295,22 @@ impl Lease {
         thread.join().unwrap()
     }
 
+    /// The owner's last renewal is torn, as by a loss of power in the middle of the write.
+    pub(crate) fn tear(&mut self) {
+        self.die();
+        self.file.write_all_at(&[0x5a; 256], RENEW_OFFSET + 256).unwrap();
+    }
+
+    /// The claim is written in a form that is not known here, and is whole.
+    pub(crate) fn write_format(&mut self, version: u16) {
+        let mut sector = [0; 512];
+        self.file.read_exact_at(&mut sector, 0).unwrap();
+        sector[8..10].copy_from_slice(&version.to_le_bytes());
+        let crc = queue_format::frame::body_crc(&sector[8..]).to_le_bytes();
+        sector[4..8].copy_from_slice(&crc);
+        self.file.write_all_at(&sector, 0).unwrap();
+    }
+
     /// The owner says RELEASED as its last word.
     pub(crate) fn release(&mut self) {
         self.die();

@@ -101,14 +101,14 @@ fn filtered(lab: &Lab) -> Result<()> {
 
 /// An event is an entry with its fields, and the journal tells what to do about it.
 fn journal(lab: &Lab) -> Result<()> {
-    let entry = "journalctl -u switch@a MAILSWITCH_EVENT=config.refused --no-pager";
+    let entry = "journalctl -u switch@a MAILSWITCH_EVENT=config.reloaded --no-pager";
     let json = lab.run("a", &format!("{entry} -o json | tail -n 1"))?;
     let entry_of: serde_json::Value = serde_json::from_str(&json).with_context(|| json.clone())?;
     let id = entry_of["MESSAGE_ID"].as_str().with_context(|| json.clone())?;
-    ensure!(entry_of["PRIORITY"] == "3" && entry_of["MAILSWITCH_FAULTS"].is_string(), "{json}");
+    ensure!(entry_of["PRIORITY"] == "6" && entry_of["MAILSWITCH_HASH"].is_string(), "{json}");
     let told = lab.run("a", &format!("{entry} -x"))?;
-    ensure!(told.contains("-- Subject: config.refused") && told.contains("Correct the faults"), "{told}");
-    let explained = lab.run("a", "switchctl log explain config.refused")?;
+    ensure!(told.contains("Subject: config.reloaded") && told.contains("No session was dropped"), "{told}");
+    let explained = lab.run("a", "switchctl log explain config.reloaded")?;
     ensure!(explained.contains(&format!("MESSAGE_ID={id}")), "{explained}");
     Ok(())
 }

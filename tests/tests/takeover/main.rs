@@ -88,11 +88,18 @@ async fn a_drained_node_hands_its_mail_over_and_comes_back_on_order() -> Result<
     ensure!(ready["ready"] == true && ready["messages"].as_u64() >= Some(20), "{ready}");
     ensure!(ready["predicted_ms"].as_u64() < Some(TAKEOVER_MS_MAX), "{ready}");
 
+    let tried = stage.scene.site.switchctl(0, &["ha", "takeover", id.as_str(), "--rehearse"])?;
+    ensure!(tried.contains("nothing was taken") && stage.epoch(&queue)? == before, "{tried}");
+    stage.scene.site.switchctl(1, &["queue", "hold", "node:b", "--reason", "a test", "--yes"])?;
+    let set_aside = held(&stage.scene.site, 1)?;
+
     let said = stage.scene.site.switchctl(1, &["node", "drain", "--notice", "1s"])?;
     ensure!(said.contains("has released its queue"), "{said}");
     let taken = |lease: &LeaseView| lease.epoch > before && lease.working && lease.role == Role::Secondary;
     stage.scene.leases.wait_for(&queue, "a peer takes what is left", PATIENCE, taken).await?;
+    ensure!(held(&stage.scene.site, 0)? == set_aside, "holds, schedule or counts are others at the peer");
     stage.scene.put_off(false);
+    stage.scene.site.switchctl(0, &["queue", "release", "node:b", "--reason", "a test", "--yes"])?;
     stage.scene.leases.wait_for(&queue, "the queue is drained", PATIENCE, |lease| lease.queued == 0).await?;
     // It waits for its queue and is ready when it has it.
     let said = stage.scene.site.switchctl(1, &["node", "resume"])?;
@@ -104,12 +111,13 @@ async fn a_drained_node_hands_its_mail_over_and_comes_back_on_order() -> Result<
     Ok(())
 }
 
-/// Ids of the held messages of node b's queue, as node `index` lists them.
+/// The held messages of node b's queue as node `index` lists them, with what was tried and when they are due.
 fn held(site: &Site, index: usize) -> Result<BTreeSet<String>> {
     let listed = site.switchctl(index, &["queue", "list", "node:b", "state:held", "-o", "json"])?;
     let listed: serde_json::Value = serde_json::from_str(&listed)?;
     let items = listed.get("items").and_then(serde_json::Value::as_array).context("items")?;
-    Ok(items.iter().filter_map(|item| item.get("id")?.as_str().map(str::to_owned)).collect())
+    ensure!(items.iter().any(|item| item["attempts"].as_u64() > Some(0)), "none was tried: {listed}");
+    Ok(items.iter().map(ToString::to_string).collect())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -198,6 +206,24 @@ async fn the_last_of_three_nodes_drains_the_queues_of_both_others() -> Result<()
     for queue in &queues {
         stage.scene.leases.wait_for(queue, "the survivor drains", PATIENCE, taken).await?;
         stage.scene.wait_for_decision(0, queue, ("take", "stale_window"), PATIENCE).await?;
+    }
+    stage.scene.put_off(false);
+    stage.close(load).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_queues_of_two_dead_nodes_are_split_over_the_survivors() -> Result<()> {
+    let mut stage = Stage::open(4).await?;
+    let load = stage.fill(1_500).await?;
+    // Each is taken by the node that follows it.
+    let queues = [(stage.scene.queue(1)?, 2), (stage.scene.queue(3)?, 0)];
+    stage.scene.kill(1).await?;
+    stage.scene.kill(3).await?;
+    for (queue, taker) in &queues {
+        let taker = stage.scene.site.node(*taker)?.id.clone();
+        let taken = |lease: &LeaseView| lease.working && lease.owner == taker;
+        stage.scene.leases.wait_for(queue, "its own survivor drains", PATIENCE, taken).await?;
     }
     stage.scene.put_off(false);
     stage.close(load).await?;

@@ -54,8 +54,8 @@ pub(super) fn cluster<'a>(read: &mut Reader<'a>, at: &At<'a>, node: &At<'a>) -> 
     }
     let takeover = at.key("takeover");
     let timers = timers(read, &takeover);
-    let takeover_order = order(read, &takeover.key("order"), &peers);
-    Some(ClusterSettings { id: id?, nodes: peers, witness, etcd, key_file, timers, takeover_order })
+    let (takeover_order, takeover_named) = order(read, &takeover.key("order"), &peers);
+    Some(ClusterSettings { id: id?, nodes: peers, witness, etcd, key_file, timers, takeover_order, takeover_named })
 }
 
 /// The nodes with a queue, and the witness.
@@ -167,7 +167,7 @@ fn timers<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Timers {
     timers
 }
 
-fn order<'a>(read: &mut Reader<'a>, at: &At<'a>, peers: &[PeerSettings]) -> Vec<NodeId> {
+fn order<'a>(read: &mut Reader<'a>, at: &At<'a>, peers: &[PeerSettings]) -> (Vec<NodeId>, usize) {
     let mut order: Vec<NodeId> = Vec::new();
     for item in at.items() {
         let Some(id) = node_id(read, &item) else { continue };
@@ -179,10 +179,11 @@ fn order<'a>(read: &mut Reader<'a>, at: &At<'a>, peers: &[PeerSettings]) -> Vec<
             order.push(id);
         }
     }
+    let named = order.len();
     for peer in peers {
         if !order.contains(&peer.id) {
             order.push(peer.id.clone());
         }
     }
-    order
+    (order, named)
 }

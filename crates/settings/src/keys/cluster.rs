@@ -55,8 +55,8 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "cluster.takeover.order[]",
         "name",
-        Words("as in `cluster.nodes`"),
-        "Who takes first. Nodes that are not named come last.",
+        Words("the next node in `cluster.nodes`"),
+        "Who takes first, whichever node dies. Nodes that are not named come last: first the one that follows the dead node in `cluster.nodes`, in a ring, so that the queues of several dead nodes are split over the survivors.",
     ),
     key(
         "cluster.takeover.renew",
@@ -87,7 +87,7 @@ pub(super) const KEYS: &[Key] = &[
         "cluster.takeover.stagger",
         "duration",
         Is("300ms"),
-        "Each lower rank of `order` waits this much longer before it takes.",
+        "Each later taker waits this much longer before it takes.",
     ),
     key(
         "cluster.takeover.handback_hold",
