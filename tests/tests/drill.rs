@@ -9,6 +9,9 @@ use serde_json::Value;
 use switchctl::demo::scene::{Scene, ScenePlan};
 use tempfile::TempDir;
 
+/// Longest wait for anything.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// Two nodes that are ready, in a folder of their own.
 struct Live {
     scene: Scene,
@@ -25,11 +28,15 @@ struct Run {
 
 impl Live {
     async fn open() -> Result<Self> {
+        Self::of(2).await
+    }
+
+    async fn of(nodes: usize) -> Result<Self> {
         let dir = TempDir::with_prefix("mailswitch-drill-")?;
         let programs = tests::programs::build()?;
         let plan = ScenePlan {
             dir: dir.path().to_owned(),
-            nodes: 2,
+            nodes,
             programs: programs.clone(),
             takeover: "window: 1s".to_owned(),
         };
@@ -159,6 +166,29 @@ async fn a_node_whose_storage_hangs_is_taken_over_and_does_nothing_more_under_it
     let live = Live::open().await?;
     let (run, report) = live.drill(DrillFault::StorageHang, &[])?;
     taken_over(&run, &report)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_fault_aborts_the_drill_and_the_node_that_was_hit_is_back_at_once() -> Result<()> {
+    let mut live = Live::of(3).await?;
+    let mut command = Command::new(live.programs.join("switchctl"));
+    command.arg("--config").arg(&live.scene.site.node(0)?.config);
+    command.args(["ha", "drill", "run", "isolate", "--node", "b", "--for", "100s", "-o", "json"]);
+    let running = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn()?;
+    let began = std::time::Instant::now();
+    let queue = live.scene.queue(1)?;
+    live.scene.wait_for_decision(0, &queue, ("alarm", "network_down"), PATIENCE).await?;
+    live.scene.kill(2).await?;
+    let done = tokio::task::spawn_blocking(move || running.wait_with_output()).await??;
+    ensure!(began.elapsed() < std::time::Duration::from_secs(90), "it went on for {:?}", began.elapsed());
+    let out = String::from_utf8_lossy(&done.stdout);
+    let report: Value = serde_json::from_str(out.lines().last().context("a report")?)?;
+    ensure!(done.status.code() == Some(6) && report["verdict"] == "fail", "{report}");
+    let aborted = report["faults"].as_array().context("faults")?;
+    ensure!(aborted.iter().any(|fault| fault.to_string().contains("node c is not heard")), "{report}");
+    ensure!(report["events"].to_string().contains("was told to end its fault"), "{report}");
+    ensure!(report["lost"] == 0, "{report}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

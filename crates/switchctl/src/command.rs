@@ -197,6 +197,11 @@ impl Context {
         Ok(Node { id: node.clone(), address })
     }
 
+    /// Another node and who asks it, for who asks by itself.
+    pub(crate) fn way(&self, node: &NodeId) -> Result<(Node, Members), Failure> {
+        Ok((self.far(node)?, self.members()?))
+    }
+
     fn members(&self) -> Result<Members, Failure> {
         let cluster = &self.settings.cluster;
         let usage = |fault: KeyFault| Failure::new(Exit::Usage, fault);

@@ -6,6 +6,7 @@
 //! | `plan` | who is hit and how, and why it would be unsafe now |
 //! | `stage` | probe mail, the sink it goes to, the eye on the leases |
 //! | `course` | the course of one drill |
+//! | `guard` | what else goes wrong meanwhile, which ends it |
 //! | `report` | what came of it, against the objective |
 //! | `page` | the report as a page with a chart |
 //! | `shelf` | the reports of this node |
@@ -14,6 +15,7 @@
 //! drill alone, wherever it lies: see `routing::drill_address`. What counts is seen by the client and the sink.
 
 mod course;
+mod guard;
 mod options;
 mod page;
 mod plan;

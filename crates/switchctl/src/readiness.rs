@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use cluster::Timers;
+use cluster::device::Word;
 use control::heartbeatd::{Answer, HeartbeatdStatus, Request};
 use control::switch;
 use daemon_kit::SystemClock;
@@ -14,6 +15,7 @@ use nix::sys::statvfs::statvfs;
 use queue_store::inspect::Depth;
 use queue_store::observe;
 use serde_json::json;
+use settings::Storage;
 
 use crate::command::{Context, Outcome, misfit, say};
 use crate::exit::Exit;
@@ -52,6 +54,7 @@ pub(crate) fn run(context: &Context, node: &NodeId) -> Outcome {
     }
     storage(context, &timers, &mut found);
     queue(context, node, &mut found);
+    let at_one_copy = copies(context, node, view.as_ref(), &mut found);
     let (light, text) = fscheck::last(context);
     found.lights.add("fscheck", light, text);
     let own = *node == context.settings.node.id;
@@ -71,6 +74,7 @@ pub(crate) fn run(context: &Context, node: &NodeId) -> Outcome {
     listing.with("phases_ms", phases);
     listing.with("recovery_ms", json!(found.recovery_ms));
     listing.with("messages", json!(found.messages));
+    listing.with("messages_at_one_copy", json!(at_one_copy));
     let shown = context.show(&listing)?;
     if context.format == Format::Table {
         say(format_args!(
@@ -150,6 +154,26 @@ fn lease(node: &NodeId, view: &HeartbeatdStatus, timers: &Timers, found: &mut Fi
         }
         _ => found.lights.add("lease", Light::Red, "it cannot be read from here; look at queue.dir"),
     }
+}
+
+/// How many messages would be gone with one disk; none where that is not ours to know.
+fn copies(
+    context: &Context,
+    node: &NodeId,
+    view: Option<&HeartbeatdStatus>,
+    found: &mut Findings,
+) -> Option<usize> {
+    if context.settings.queue.storage == Storage::Shared {
+        let text = "one file system for all nodes; how often it keeps each byte is its own affair";
+        found.lights.add("copies", Light::Green, text);
+        return None;
+    }
+    let queue = QueueId::of(node.clone());
+    let status = view.and_then(|view| view.queues.iter().find(|status| status.queue == queue))?;
+    let alone = if status.device_fault.is_some_and(Word::is_alarm) { found.messages } else { 0 };
+    let text = format!("{alone} messages have one copy that counts; {}", or_unknown(&status.device));
+    found.lights.if_well("copies", alone == 0, Light::Amber, text);
+    Some(alone)
 }
 
 fn storage(context: &Context, timers: &Timers, found: &mut Findings) {

@@ -39,6 +39,8 @@ mod manual;
 mod operate;
 #[path = "cli/postfix.rs"]
 mod postfix;
+#[path = "cli/screens.rs"]
+mod screens;
 #[path = "cli/sendmail.rs"]
 mod sendmail;
 #[path = "cli/transfer.rs"]

@@ -6,13 +6,12 @@
 //! | isolate | nothing | a new epoch of any queue |
 //! | disk-full | the node takes no mail, and takes it again afterwards | a new epoch of any queue |
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::drill::{DrillFault, DrillOrder, DrillStage};
 use cluster::observe::LeaseView;
-use control::heartbeatd::{Answer, HeartbeatdStatus, QueueStatus, Request};
+use control::heartbeatd::{Answer, QueueStatus, Request};
 use daemon_kit::SystemClock;
 use daemon_kit::signals::{Signal, Signals};
 use mail_model::{Clock, Epoch, Moment, NodeId, QueueId, Role, WallTime};
@@ -20,6 +19,7 @@ use rig::{Balance, Probe};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::guard::{ask, end_fault, second_fault, socket};
 use super::options::Options;
 use super::plan::Plan;
 use super::report::{Events, Found, Phases, Report, When};
@@ -97,6 +97,12 @@ pub(crate) async fn play(
         done = drill.fault_and_return(&mut story) => if let Err(failure) = done {
             drill.faults.push(failure.message);
         },
+        why = second_fault(context, &options.node) => {
+            drill.note(format!("aborted: {why}"));
+            let ended = end_fault(context, &options.node).await;
+            drill.note(ended);
+            drill.faults.push(format!("aborted since it was not safe any more: {why}"));
+        }
         () = told_to_end(&mut signals) => {
             drill.faults.push("interrupted; the fault ends by itself".to_owned());
         }
@@ -436,17 +442,6 @@ fn unsafe_now(why: &[String]) -> Failure {
         Exit::Unsafe,
         format_args!("a drill would be unsafe now, nothing was done: {}", why.join("; ")),
     )
-}
-
-fn socket(context: &Context) -> PathBuf {
-    control::paths::heartbeatd(&context.settings.node.state_dir)
-}
-
-async fn ask(context: &Context) -> Result<HeartbeatdStatus, Failure> {
-    match control::ask(&socket(context), Request::Status, ANSWER_WITHIN).await? {
-        Answer::Status(view) => Ok(*view),
-        Answer::Done { .. } | Answer::Records(_) => Err(misfit()),
-    }
 }
 
 async fn tell(context: &Context, request: Request) -> Result<(), Failure> {
