@@ -119,7 +119,8 @@ impl Node {
             let observer = Observer::start(&plan.spool, &queue, own, plan.timers.observe, move |reading| {
                 tell.blocking_send(reading).is_ok()
             })?;
-            let watched = Watched { machine: Takeover::new(watch), observer, last: now, seen: None, unreadable: None };
+            let watched =
+                Watched { machine: Takeover::new(watch), observer, last: now, seen: None, unreadable: None };
             queues.insert(queue, watched);
         }
         let node = Self {

@@ -174,7 +174,8 @@ async fn a_second_fault_aborts_the_drill_and_the_node_that_was_hit_is_back_at_on
     let mut command = Command::new(live.programs.join("switchctl"));
     command.arg("--config").arg(&live.scene.site.node(0)?.config);
     command.args(["ha", "drill", "run", "isolate", "--node", "b", "--for", "100s", "-o", "json"]);
-    let running = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn()?;
+    let running =
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn()?;
     let began = std::time::Instant::now();
     let queue = live.scene.queue(1)?;
     live.scene.wait_for_decision(0, &queue, ("alarm", "network_down"), PATIENCE).await?;

@@ -27,8 +27,8 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt as printer};
 
-pub use self::journal::message_id;
 use self::journal::Journal;
+pub use self::journal::message_id;
 use self::lines::{Lines, Outlet};
 
 /// The parts of the programs that have a level of their own, and where their code lies.

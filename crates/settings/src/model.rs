@@ -90,7 +90,12 @@ impl Settings {
     #[must_use]
     pub fn shared_hash(&self) -> String {
         let names: Vec<&NodeId> = self.cluster.nodes.iter().map(|node| &node.id).collect();
-        let cluster = (&self.cluster.id, names, &self.cluster.timers, (&self.cluster.takeover_order, self.cluster.takeover_named));
+        let cluster = (
+            &self.cluster.id,
+            names,
+            &self.cluster.timers,
+            (&self.cluster.takeover_order, self.cluster.takeover_named),
+        );
         let mut text = format!("{:?}", (cluster, &self.relay, &self.routes, &self.retry));
         if self.cluster.witness.is_some() || !self.cluster.etcd.is_empty() {
             let witness = self.cluster.witness.as_ref().map(|node| &node.id);
@@ -127,7 +132,8 @@ impl ClusterSettings {
     /// it is those that follow `home`, in a ring, so that the queues of several dead nodes are split over the survivors.
     #[must_use]
     pub fn takers(&self, home: &NodeId) -> Vec<NodeId> {
-        let (named, others) = self.takeover_order.split_at(self.takeover_named.min(self.takeover_order.len()));
+        let (named, others) =
+            self.takeover_order.split_at(self.takeover_named.min(self.takeover_order.len()));
         let start = others.iter().position(|node| node == home).map_or(0, |place| place + 1);
         let ring = others.iter().cycle().skip(start).take(others.len());
         named.iter().chain(ring).filter(|node| *node != home).cloned().collect()

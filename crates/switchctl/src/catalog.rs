@@ -50,7 +50,8 @@ pub(crate) fn explain(event: &str, format: Format) -> Outcome {
         put(text.as_bytes())?;
         return Ok(Exit::Ok);
     }
-    let mut listing = Listing::new("mailswitch.log.event/1", &["event", "level", "fields", "message_id", "text"]);
+    let mut listing =
+        Listing::new("mailswitch.log.event/1", &["event", "level", "fields", "message_id", "text"]);
     let fields: Vec<&str> = row.fields.split(", ").filter(|field| !field.is_empty()).collect();
     listing.row(vec![
         json!(row.event),

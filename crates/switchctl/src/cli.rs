@@ -20,7 +20,9 @@ use self::queue::Queue;
 use crate::command::{Failure, Outcome, say};
 use crate::exit::Exit;
 use crate::output::Format;
-use crate::{catalog, cluster, config, dkim, doctor, lb, ledger, log, manual, report, route, status, trace, user};
+use crate::{
+    catalog, cluster, config, dkim, doctor, lb, ledger, log, manual, report, route, status, trace, user,
+};
 
 /// Operate a mailswitch cluster.
 ///

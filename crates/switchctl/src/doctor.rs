@@ -59,7 +59,6 @@ fn fitness(context: &Context, findings: &mut Findings) {
         return findings.ok("fscheck", "not needed: this node stands alone");
     }
     let (light, found) = fscheck::last(context);
-    let remedy =
-        format!("switchctl fscheck {} --peer NODE", context.settings.queue.dir.display());
+    let remedy = format!("switchctl fscheck {} --peer NODE", context.settings.queue.dir.display());
     findings.add("fscheck", light, &found, &remedy);
 }

@@ -137,3 +137,33 @@ async fn the_probe_of_takeover_says_what_heartbeatd_says() {
     let answer = get(&site, "/health/takeover");
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"state\":\"ready\""), "{answer}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_destinations_and_people_there_are_the_page_stays_as_long_as_it_was() {
+    let site = Site::new(&Config::default());
+    let lines = (0..60).map(|n| format!("  - {{ match: d{n}.test, next_hop: \"127.1.2.{n}:9\" }}\n"));
+    site.configure_more(&format!("routes:\n{}", lines.collect::<String>()));
+    let running = site.start_ready().await;
+    let rows = |page: &str, name: &str| page.lines().filter(|row| row.starts_with(name)).count();
+    let long = |page: &str| page.lines().filter(|row| !row.starts_with("mailswitch_destination_")).count();
+    let before = long(&page(&site));
+    let mut client = site.client().await;
+    say(&mut client, "EHLO client.example.test").await;
+    assert_eq!(say(&mut client, "MAIL FROM:<somebody@sender.test>").await.code, 250);
+    for n in 0..60 {
+        assert_eq!(say(&mut client, &format!("RCPT TO:<person{n}@d{n}.test>")).await.code, 250);
+    }
+    say(&mut client, "DATA").await;
+    client.send(b"Subject: many\r\n\r\nx\r\n").await.unwrap();
+    assert_eq!(say(&mut client, ".").await.code, 250);
+    until("destinations are on the page", || rows(&page(&site), "mailswitch_destination_waiting{") == 20)
+        .await;
+    let page = page(&site);
+    assert_eq!(rows(&page, "mailswitch_destination_unreachable{"), 20, "{page}");
+    // Replies and results that were not met before may have got a row, people and domains not.
+    assert!(long(&page) <= before + 12, "{before} rows before, now:\n{page}");
+    for text in ["person", "somebody", "client.example", "127.0.0.1"] {
+        assert!(!page.contains(text), "{text} in\n{page}");
+    }
+    drop(running);
+}

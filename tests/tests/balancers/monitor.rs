@@ -16,7 +16,8 @@ pub(crate) struct Monitor {
 
 impl Monitor {
     pub(crate) fn of(snippet: &str) -> Result<Self> {
-        let line = snippet.lines().find(|line| line.starts_with("create ltm monitor http ")).context("a monitor")?;
+        let line =
+            snippet.lines().find(|line| line.starts_with("create ltm monitor http ")).context("a monitor")?;
         let text = |key: &str| {
             let (_, rest) = line.split_once(&format!(" {key} \""))?;
             rest.split_once('"').map(|(text, _)| text.to_owned())
@@ -42,5 +43,6 @@ impl Monitor {
 
 /// A regular expression without anything but dots.
 fn contains(text: &[u8], pattern: &[u8]) -> bool {
-    text.windows(pattern.len()).any(|part| part.iter().zip(pattern).all(|(is, want)| *want == b'.' || is == want))
+    text.windows(pattern.len())
+        .any(|part| part.iter().zip(pattern).all(|(is, want)| *want == b'.' || is == want))
 }

@@ -18,6 +18,11 @@ async fn two_clean_machines_become_a_pair_by_one_command_and_it_can_be_run_again
     lab.delivered(50).await?;
     let kept = lab.run("b", "ls /etc/mailswitch; stat -c %a:%U /etc/mailswitch/cluster.key")?;
     ensure!(kept.contains("mailswitch.yaml.before") && kept.contains("600:mailswitch"), "{kept}");
+    // The timer's service runs a drill, shut in as it is.
+    lab.until("a", "systemctl show -P StatusText heartbeatd", "mail is protected", |said| said == "full")?;
+    lab.start("a", "systemctl start mailswitch-drill@b")?;
+    let status = lab.run("a", "switchctl status")?;
+    ensure!(status.contains("last drill: today, pass"), "{status}");
     // Either takes the other's queue.
     lab.order("crash", "b")?;
     lab.until("a", "switchctl queue owner --node b -o tsv", "a has queue b", |said| {

@@ -92,7 +92,8 @@ async fn from_a_clean_debian_to_a_relay_through_an_upgrade_and_away_again() -> R
 /// What was relayed went through the filter of system calls of the unit.
 fn filtered(lab: &Lab) -> Result<()> {
     for unit in ["switch@a", "heartbeatd"] {
-        let line = format!("grep -E '^(Seccomp|NoNewPrivs):' /proc/$(systemctl show -P MainPID {unit})/status");
+        let line =
+            format!("grep -E '^(Seccomp|NoNewPrivs):' /proc/$(systemctl show -P MainPID {unit})/status");
         let said = lab.run("a", &line)?;
         ensure!(said == "NoNewPrivs:\t1\nSeccomp:\t2", "{unit}: {said}");
     }
@@ -146,12 +147,23 @@ fn ports(lab: &Lab) -> Result<()> {
     let swaks = |more: &str| -> Result<String> {
         let address = lab.address("a");
         let mut swaks = Command::new("swaks");
-        swaks.args(["--server", &address, "--from", "ann@lab.test", "--to", "ben@lab.test", "--timeout", "20"]);
+        swaks.args([
+            "--server",
+            &address,
+            "--from",
+            "ann@lab.test",
+            "--to",
+            "ben@lab.test",
+            "--timeout",
+            "20",
+        ]);
         let output = swaks.args(more.split(' ')).output().context("swaks")?;
         Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     };
     let user = "--auth PLAIN --auth-user ann@lab.test --auth-password secret";
-    for way in ["--port 25", &format!("--port 587 --tls {user}"), &format!("--port 465 --tls-on-connect {user}")] {
+    for way in
+        ["--port 25", &format!("--port 587 --tls {user}"), &format!("--port 465 --tls-on-connect {user}")]
+    {
         let deadline = lab.clock.now() + PATIENCE;
         loop {
             let said = swaks(way)?;
@@ -161,7 +173,8 @@ fn ports(lab: &Lab) -> Result<()> {
             ensure!(said.contains(" 421 ") && lab.clock.now() < deadline, "{way}: {said}");
         }
     }
-    let held = lab.run("a", "journalctl -u switch@a MAILSWITCH_EVENT=intake.handed_down --no-pager -o cat")?;
+    let held =
+        lab.run("a", "journalctl -u switch@a MAILSWITCH_EVENT=intake.handed_down --no-pager -o cat")?;
     ensure!(held.lines().count() == 3, "{held}");
     Ok(())
 }

@@ -41,9 +41,7 @@ pub(super) fn is_behind_stderr() -> bool {
 /// Adds a field of an event to the lines of its entry.
 pub(super) fn field(entry: &mut String, name: &str, value: &str) {
     entry.push_str("MAILSWITCH_");
-    entry.extend(
-        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }),
-    );
+    entry.extend(name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }));
     entry.push('=');
     for c in value.chars() {
         // What a peer said makes no field of its own.
@@ -93,8 +91,7 @@ impl Journal {
                 let value = |name: &str| entry.lines().find_map(|line| line.strip_prefix(name));
                 let (priority, line) = (value("PRIORITY="), value("MESSAGE="));
                 // Writing to a string never fails.
-                let _ =
-                    writeln!(left, "<{}>{}", priority.unwrap_or("6"), line.unwrap_or_default());
+                let _ = writeln!(left, "<{}>{}", priority.unwrap_or("6"), line.unwrap_or_default());
             }
         }
         left

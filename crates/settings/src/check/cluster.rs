@@ -55,7 +55,16 @@ pub(super) fn cluster<'a>(read: &mut Reader<'a>, at: &At<'a>, node: &At<'a>) -> 
     let takeover = at.key("takeover");
     let timers = timers(read, &takeover);
     let (takeover_order, takeover_named) = order(read, &takeover.key("order"), &peers);
-    Some(ClusterSettings { id: id?, nodes: peers, witness, etcd, key_file, timers, takeover_order, takeover_named })
+    Some(ClusterSettings {
+        id: id?,
+        nodes: peers,
+        witness,
+        etcd,
+        key_file,
+        timers,
+        takeover_order,
+        takeover_named,
+    })
 }
 
 /// The nodes with a queue, and the witness.

@@ -44,7 +44,10 @@ fn fencing(settings: &Settings, findings: &mut Findings) {
     let Some(fence) = &settings.fence else {
         return match settings.queue.storage {
             Storage::Shared => {
-                findings.ok(check, "not needed: on shared storage each owner reads its own fence before every effect");
+                findings.ok(
+                    check,
+                    "not needed: on shared storage each owner reads its own fence before every effect",
+                );
             }
             Storage::Promoted => findings.warn(
                 check,
@@ -55,7 +58,8 @@ fn fencing(settings: &Settings, findings: &mut Findings) {
     };
     let program = fence.command.first().map_or("", String::as_str);
     let found = std::fs::metadata(program).map(|file| (file.is_file(), file.permissions().mode() & 0o111));
-    let remedy = format!("let fence.command begin with the whole path of a program; try it: {program} status NODE");
+    let remedy =
+        format!("let fence.command begin with the whole path of a program; try it: {program} status NODE");
     match found {
         Ok((true, 1..)) => findings.ok(check, format_args!("{program}")),
         Ok((false, _) | (_, 0)) => findings.bad(check, format_args!("{program} is no program"), remedy),

@@ -89,7 +89,8 @@ mod tests {
         assert_eq!(wrong(&view(vec![peer("b", false), peer("c", true)], &[]), &hit), None);
         let lost = wrong(&view(vec![peer("b", false), peer("c", false)], &[]), &hit).unwrap();
         assert_eq!(lost, "node c is not heard");
-        let unfit = wrong(&view(vec![peer("b", false)], &["there is no room for one more queue"]), &hit).unwrap();
+        let unfit =
+            wrong(&view(vec![peer("b", false)], &["there is no room for one more queue"]), &hit).unwrap();
         assert!(unfit.contains("no room"), "{unfit}");
     }
 }

@@ -33,11 +33,15 @@ fn every_command_has_the_options_that_scripts_know() {
         let own: Vec<&str> = synopsis
             .split_inclusive([']', '>'])
             .map(str::trim)
-            .filter(|word| !["--config", "--node", "-o", "--output", "-h", "--help"].iter().any(|common| word.contains(common)))
+            .filter(|word| {
+                !["--config", "--node", "-o", "--output", "-h", "--help"]
+                    .iter()
+                    .any(|common| word.contains(common))
+            })
             .collect();
         writeln!(all, "{name}\n    {}", own.join(" ")).unwrap();
     }
-    expect_file!["cli/commands.txt"].assert_eq(&all);
+    expect_file!["commands.txt"].assert_eq(&all);
 }
 
 /// A cluster of two nodes as the heartbeatd and the switch of node a tell of it.
@@ -62,9 +66,10 @@ fn served(ready: bool, protection: &str) -> Site {
     .unwrap();
     let server = Server::bind(&control::paths::heartbeatd(&site.path("state"))).unwrap();
     tokio::spawn(server.serve(move |request: heartbeatd::Request| {
-        let answer = match request {
-            heartbeatd::Request::Status => Ok(heartbeatd::Answer::Status(Box::new(view.clone()))),
-            _ => Err(Fault::failed("not asked for")),
+        let answer = if matches!(request, heartbeatd::Request::Status) {
+            Ok(heartbeatd::Answer::Status(Box::new(view.clone())))
+        } else {
+            Err(Fault::failed("not asked for"))
         };
         async move { answer }
     }));
@@ -78,9 +83,10 @@ fn served(ready: bool, protection: &str) -> Site {
     .unwrap();
     let server = Server::bind(&control::paths::switch(&site.path("state"), &"a".parse().unwrap())).unwrap();
     tokio::spawn(server.serve(move |request: switch::Request| {
-        let answer = match request {
-            switch::Request::Status => Ok(switch::Answer::Status(Box::new(status.clone()))),
-            _ => Err(Fault::failed("not asked for")),
+        let answer = if matches!(request, switch::Request::Status) {
+            Ok(switch::Answer::Status(Box::new(status.clone())))
+        } else {
+            Err(Fault::failed("not asked for"))
         };
         async move { answer }
     }));
