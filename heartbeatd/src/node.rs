@@ -10,7 +10,8 @@ use anyhow::{Context, Result};
 use cluster::heartbeat::{Heartbeat, InstanceDead, QueueBeat};
 use cluster::restart::{Own, Restart, Step};
 use cluster::takeover::{
-    Action, Decision, Event, Ineligible, OwnWatch, PeerView, Refused, Rule, Takeover, Verdict, View, Watch,
+    Action, Decision, Event, Ineligible, OwnWatch, PeerView, Refused, Rule, State, Takeover, Verdict, View,
+    Watch,
 };
 use daemon_kit::SystemClock;
 use daemon_kit::logging::Levels;

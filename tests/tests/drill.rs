@@ -176,12 +176,13 @@ async fn a_second_fault_aborts_the_drill_and_the_node_that_was_hit_is_back_at_on
     command.args(["ha", "drill", "run", "isolate", "--node", "b", "--for", "100s", "-o", "json"]);
     let running =
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn()?;
-    let began = std::time::Instant::now();
+    let began = live.scene.clock.now();
     let queue = live.scene.queue(1)?;
     live.scene.wait_for_decision(0, &queue, ("alarm", "network_down"), PATIENCE).await?;
     live.scene.kill(2).await?;
     let done = tokio::task::spawn_blocking(move || running.wait_with_output()).await??;
-    ensure!(began.elapsed() < std::time::Duration::from_secs(90), "it went on for {:?}", began.elapsed());
+    let took = live.scene.clock.now().since(began);
+    ensure!(took < std::time::Duration::from_secs(90), "it went on for {took:?}");
     let out = String::from_utf8_lossy(&done.stdout);
     let report: Value = serde_json::from_str(out.lines().last().context("a report")?)?;
     ensure!(done.status.code() == Some(6) && report["verdict"] == "fail", "{report}");

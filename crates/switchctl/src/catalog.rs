@@ -20,7 +20,7 @@ struct Row<'a> {
     text: &'a str,
 }
 
-/// Every row: `| \`event\` | LEVEL | fields | text |`.
+/// Every row: the event in backquotes, its level, its fields, the text.
 fn rows() -> impl Iterator<Item = Row<'static>> {
     PAGE.lines().filter_map(|line| {
         let row = line.strip_prefix("| `")?.trim_end().strip_suffix('|')?;

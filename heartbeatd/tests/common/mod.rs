@@ -16,7 +16,7 @@ use daemon_kit::SystemClock;
 use mail_model::{
     BootId, Clock, Epoch, InstanceId, LeaseState, Moment, NodeId, QueueId, Reason, Role, SegmentId, WallTime,
 };
-use queue_format::lease::{Claim, LEASE_LEN, RENEW_OFFSET, Renewal};
+use queue_format::lease::{Claim, LEASE_LEN, RENEW_OFFSET, Renewal, SECTOR_LEN};
 use tempfile::TempDir;
 
 /// What must happen happens within this time, on a loaded machine too.
@@ -303,7 +303,7 @@ impl Lease {
 
     /// The claim is written in a form that is not known here, and is whole.
     pub(crate) fn write_format(&mut self, version: u16) {
-        let mut sector = [0; 512];
+        let mut sector = [0; SECTOR_LEN];
         self.file.read_exact_at(&mut sector, 0).unwrap();
         sector[8..10].copy_from_slice(&version.to_le_bytes());
         let crc = queue_format::frame::body_crc(&sector[8..]).to_le_bytes();

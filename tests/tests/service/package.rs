@@ -104,9 +104,10 @@ fn filtered(lab: &Lab) -> Result<()> {
 fn journal(lab: &Lab) -> Result<()> {
     let entry = "journalctl -u switch@a MAILSWITCH_EVENT=config.reloaded --no-pager";
     let json = lab.run("a", &format!("{entry} -o json | tail -n 1"))?;
-    let entry_of: serde_json::Value = serde_json::from_str(&json).with_context(|| json.clone())?;
-    let id = entry_of["MESSAGE_ID"].as_str().with_context(|| json.clone())?;
-    ensure!(entry_of["PRIORITY"] == "6" && entry_of["MAILSWITCH_HASH"].is_string(), "{json}");
+    let fields: serde_json::Value = serde_json::from_str(&json).with_context(|| json.clone())?;
+    let field = |name: &str| fields.get(name).and_then(serde_json::Value::as_str);
+    let id = field("MESSAGE_ID").with_context(|| json.clone())?;
+    ensure!(field("PRIORITY") == Some("6") && field("MAILSWITCH_HASH").is_some(), "{json}");
     let told = lab.run("a", &format!("{entry} -x"))?;
     ensure!(told.contains("Subject: config.reloaded") && told.contains("No session was dropped"), "{told}");
     let explained = lab.run("a", "switchctl log explain config.reloaded")?;

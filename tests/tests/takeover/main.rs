@@ -220,10 +220,10 @@ async fn the_queues_of_two_dead_nodes_are_split_over_the_survivors() -> Result<(
     let queues = [(stage.scene.queue(1)?, 2), (stage.scene.queue(3)?, 0)];
     stage.scene.kill(1).await?;
     stage.scene.kill(3).await?;
-    for (queue, taker) in &queues {
-        let taker = stage.scene.site.node(*taker)?.id.clone();
-        let taken = |lease: &LeaseView| lease.working && lease.owner == taker;
-        stage.scene.leases.wait_for(queue, "its own survivor drains", PATIENCE, taken).await?;
+    for (queue, survivor) in &queues {
+        let survivor = stage.scene.site.node(*survivor)?.id.clone();
+        let drains = |lease: &LeaseView| lease.working && lease.owner == survivor;
+        stage.scene.leases.wait_for(queue, "its own survivor drains", PATIENCE, drains).await?;
     }
     stage.scene.put_off(false);
     stage.close(load).await?;
