@@ -72,12 +72,13 @@ fn page(context: &Context) -> Page {
             "reasons",
         ],
     );
-    node(&mut listing, context, asked, said);
+    let mut pauses: Vec<String> = node(&mut listing, context, asked, said).into_iter().collect();
     let others = context.settings.cluster.nodes.iter().filter(|peer| peer.id != *asked);
     for peer in others.filter(|_| context.only.is_none()) {
-        node(&mut listing, context, &peer.id, ask(context, &peer.id));
+        pauses.extend(node(&mut listing, context, &peer.id, ask(context, &peer.id)));
     }
     listing.with("heartbeatd", json!(heartbeatd.as_ref().ok()));
+    listing.with("pauses", json!(pauses));
     let drilled = drill::last(context);
     let shown = drilled.as_ref().map(|(id, at, verdict)| json!({"id": id, "at_ms": at, "verdict": verdict}));
     listing.with("last_drill", json!(shown));
@@ -85,7 +86,9 @@ fn page(context: &Context) -> Page {
     let exit = render(context.format, &listing, &mut page)?;
     if let (Format::Table, Ok(view)) = (context.format, &heartbeatd) {
         writeln!(page, "protection: {}", view.protection)?;
-        if let Some(pause) = paused(view) {
+    }
+    if context.format == Format::Table {
+        for pause in pauses {
             writeln!(page, "{pause}")?;
         }
     }
@@ -95,12 +98,15 @@ fn page(context: &Context) -> Page {
     Ok((page, exit))
 }
 
-/// The rows of a node: its own queue, and those it holds for others.
-fn node(listing: &mut Listing, context: &Context, node: &NodeId, said: Said) {
+/// The rows of a node: its own queue, and those it holds for others. Until when it takes nothing over, if it was told so.
+fn node(listing: &mut Listing, context: &Context, node: &NodeId, said: Said) -> Option<String> {
     let here = *node == context.settings.node.id;
     let view = match (said.switch, said.heartbeatd) {
         // A node of which nobody answers is one thing that is missing.
-        (Err(why), Err(_)) if !here => return listing.lacks(format!("node {node}"), &why),
+        (Err(why), Err(_)) if !here => {
+            listing.lacks(format!("node {node}"), &why);
+            return None;
+        }
         (switch, heartbeatd) => {
             match switch {
                 Ok(status) => row(listing, &status),
@@ -108,8 +114,12 @@ fn node(listing: &mut Listing, context: &Context, node: &NodeId, said: Said) {
             }
             match heartbeatd {
                 Ok(view) => view,
-                Err(why) if here => return listing.lacks("heartbeatd", &why),
-                Err(why) => return listing.lacks(format!("heartbeatd of node {node}"), &why),
+                Err(why) => {
+                    let whose =
+                        if here { "heartbeatd".to_owned() } else { format!("heartbeatd of node {node}") };
+                    listing.lacks(whose, &why);
+                    return None;
+                }
             }
         }
     };
@@ -124,6 +134,7 @@ fn node(listing: &mut Listing, context: &Context, node: &NodeId, said: Said) {
             Err(why) => listing.lacks(format!("secondary of queue {queue}"), &why),
         }
     }
+    paused(&view)
 }
 
 /// Until when a node takes nothing over, if it was told so.

@@ -57,6 +57,7 @@ async fn a_node_that_loses_its_power_is_drained_by_a_unit_and_gets_its_queue_bac
     lab.until("a", protection, "mail is protected", |said| said == "full")?;
     let more = lab.load("a", "more", 50)?.finish(PATIENCE).await;
     lab.delivered(250).await?;
+    rebooted(&lab, protection)?;
     for node in ["a", "b"] {
         lab.run(node, "systemctl stop mailswitch.target")?;
         let failed = lab.run(node, "systemctl --failed --no-legend")?;
@@ -65,6 +66,26 @@ async fn a_node_that_loses_its_power_is_drained_by_a_unit_and_gets_its_queue_bac
     let queues = ["a".parse()?, "b".parse()?];
     let books = Books::close(&[("run", probes), ("more", more)], &lab.sink, &lab.spool(), &queues)?;
     ensure!(books.faults().is_empty() && books.accepted == 250, "{:?}: {books:?}", books.faults());
+    Ok(())
+}
+
+/// An orderly reboot: the node leaves, comes back with all of its services, and nothing was left of it to take.
+fn rebooted(lab: &Lab, protection: &str) -> Result<()> {
+    lab.run("b", "systemctl --no-block reboot")?;
+    // The container ends as a machine does whose firmware then starts it again.
+    let deadline = lab.clock.now() + PATIENCE;
+    while lab.run("b", "true").is_ok() {
+        ensure!(lab.clock.now() < deadline, "it does not go down");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    lab.up("b")?;
+    lab.until("b", "systemctl is-active switch@b heartbeatd", "its services are back", |said| {
+        said == "active\nactive"
+    })?;
+    lab.ready("b")?;
+    lab.until("a", protection, "mail is protected", |said| said == "full")?;
+    let taken = lab.run("a", "systemctl list-units --all --no-legend 'switch-takeover@b*'")?;
+    ensure!(!taken.contains(" active "), "{taken}");
     Ok(())
 }
 

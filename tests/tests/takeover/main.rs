@@ -273,6 +273,11 @@ async fn what_a_node_leaves_behind_when_it_is_stopped_is_taken_at_once() -> Resu
 async fn while_it_is_paused_a_dead_nodes_queue_is_left_alone() -> Result<()> {
     let mut stage = Stage::open(2).await?;
     stage.scene.site.switchctl(0, &["ha", "pause", "--for", "10m", "--reason", "maintenance"])?;
+    // Whoever looks, from wherever, is told that it holds and until when.
+    for index in [0, 1] {
+        let status = stage.scene.site.switchctl(index, &["status"])?;
+        ensure!(status.contains("takeover by node a is paused until "), "{status}");
+    }
     let load = stage.fill(600).await?;
     let queue = stage.scene.queue(1)?;
     let before = stage.epoch(&queue)?;

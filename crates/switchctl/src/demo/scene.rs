@@ -41,7 +41,7 @@ pub struct ScenePlan {
     pub nodes: usize,
     /// Folder of the three programs.
     pub programs: PathBuf,
-    /// What stands under `cluster.takeover`, beside the order.
+    /// What stands under `cluster.takeover`.
     pub takeover: String,
 }
 

@@ -33,7 +33,7 @@ pub struct SitePlan {
     pub sink: SocketAddr,
     /// Folder of the three programs.
     pub programs: PathBuf,
-    /// What stands under `cluster.takeover`, beside the order: `window: 2s`, …
+    /// What stands under `cluster.takeover`, for example `window: 2s`, …
     pub takeover: String,
 }
 
@@ -132,15 +132,13 @@ impl Site {
     ) -> Result<()> {
         let me = self.node(own)?;
         let mut peers = String::new();
-        let mut order = Vec::new();
         for (index, node) in self.nodes.iter().enumerate() {
             let address = if index == own { node.heartbeat } else { heard_at(own, index, node.heartbeat)? };
             let (id, control) = (&node.id, node.control);
             writeln!(peers, "    - {{ id: {id}, heartbeat: [\"{address}\"], control: \"{control}\" }}")?;
-            order.push(node.id.as_str());
         }
         let text = format!(
-            "cluster:\n  id: {CLUSTER}\n  nodes:\n{peers}  key_file: cluster.key\n  takeover: {{ order: [{order}], {takeover} }}\n\
+            "cluster:\n  id: {CLUSTER}\n  nodes:\n{peers}  key_file: cluster.key\n  takeover: {{ {takeover} }}\n\
              node: {{ id: {id}, state_dir: state/{id} }}\n\
              queue: {{ dir: spool, storage: shared }}\n\
              listeners:\n  - {{ address: \"{smtp}\" }}\n\
@@ -150,7 +148,6 @@ impl Site {
              limits: {{ connections_per_client: 1000 }}\n\
              retry: {{ first: 1s, max: 10s }}\n\
              launcher: exec\n",
-            order = order.join(", "),
             takeover = self.plan.takeover,
             id = me.id,
             smtp = me.smtp,
