@@ -121,7 +121,7 @@ fn opened<'a>(magic: [u8; 4], sector: &'a [u8], what: &'static str) -> Result<Re
     }
     let version = r.u16("lease version")?;
     if version != crate::FORMAT_VERSION {
-        return Err(DecodeError::Version(version));
+        return Err(DecodeError::Version { found: version, known: crate::FORMAT_VERSION });
     }
     Ok(r)
 }

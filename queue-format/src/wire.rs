@@ -10,8 +10,15 @@ pub enum DecodeError {
     #[error("{0}: not a known value")]
     Value(&'static str),
     /// Another version of this program wrote it, in a form that this one does not know.
-    #[error("written in format {0}, and this program reads {known} only: bring this node to the version of the owner", known = crate::FORMAT_VERSION)]
-    Version(u16),
+    #[error(
+        "written in format {found}, and this program reads {known} only: bring this node to the version of the owner"
+    )]
+    Version {
+        /// Its form.
+        found: u16,
+        /// The one that is known.
+        known: u16,
+    },
     /// Bytes are left after the last field.
     #[error("{0} bytes too many")]
     Trailing(usize),

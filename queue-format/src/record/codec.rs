@@ -228,7 +228,7 @@ fn put_segment_record(w: &mut Writer<'_>, s: &SegmentRecord) {
 fn take_segment_record(r: &mut Reader<'_>) -> Decoded<SegmentRecord> {
     let version = r.u16("format version")?;
     if version != crate::FORMAT_VERSION {
-        return Err(DecodeError::Version(version));
+        return Err(DecodeError::Version { found: version, known: crate::FORMAT_VERSION });
     }
     let cluster = r.text("cluster")?.to_owned();
     let queue: QueueId = r.text("queue")?.parse().map_err(|_| DecodeError::Value("queue"))?;
