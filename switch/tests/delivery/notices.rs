@@ -115,3 +115,23 @@ async fn mail_without_a_sender_that_fails_is_set_aside_or_goes_to_the_postmaster
     let balance = site.until("ended", |b| b.totals.bounced == 3).await;
     assert_eq!((balance.totals.generated, balance.queued), (2, 1));
 }
+
+/// With one transaction at a time toward the destination, and notifications there that each take long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_never_waits_for_notifications_to_the_same_destination() {
+    let slow = Rule::at(Stage::Recipient).for_local_part("slow*").after(Duration::from_secs(2));
+    let (mut site, sink) = Site::with_sink(Behaviour { rules: vec![slow], ..Behaviour::default() }).await;
+    site.settings.limits.concurrency.per_destination = 1;
+    for n in 0..8 {
+        site.accept("", &[&format!("slow{n}@example.test")]).await;
+    }
+    site.start();
+    assert!(sink.wait_for(|tally| tally.connections >= 1, PATIENCE).await);
+    for n in 0..5 {
+        site.accept("from@example.test", &[&format!("fast{n}@example.test")]).await;
+    }
+    took(&sink, 5).await;
+    let first: Vec<String> = sink.deliveries().into_iter().take(5).map(|d| d.reverse_path).collect();
+    let mail = first.iter().filter(|path| !path.is_empty()).count();
+    assert!(mail >= 4, "{first:?}");
+}
