@@ -4,6 +4,7 @@
 //! queue within a second or two, or when it runs again. Exit codes are those of sysexits.h, which callers know.
 
 mod content;
+mod dialogue;
 mod options;
 
 use std::collections::HashSet;
@@ -157,10 +158,15 @@ fn send(options: &Options, settings: &Settings) -> Result<(), Refusal> {
         Defaults { sender: &sender, full_name: full_name.as_deref(), id: &format!("{id}@{domain}") };
     let bytes = content.complete(&defaults);
     let letter = Letter::new(&from, &to, !bytes.is_ascii()).wishing(wishes);
+    leave(settings, &letter, &bytes).map(drop)
+}
+
+/// Leaves a message in the maildrop; under which name.
+fn leave(settings: &Settings, letter: &Letter, content: &[u8]) -> Result<String, Refusal> {
     let directory = maildrop::directory(&settings.node.state_dir);
     // The name begins with the time, so that mail is taken in order.
-    let name = format!("{:016}-{id}", jiff::Timestamp::now().as_microsecond());
-    maildrop::leave(&directory, &name, &letter, &bytes).map(drop).map_err(|error| {
+    let name = format!("{:016}-{}", jiff::Timestamp::now().as_microsecond(), Uuid::new_v4().simple());
+    maildrop::leave(&directory, &name, letter, content).map_err(|error| {
         Refusal::new(
             EX_TEMPFAIL,
             format_args!(
@@ -168,7 +174,8 @@ fn send(options: &Options, settings: &Settings) -> Result<(), Refusal> {
                 directory.display()
             ),
         )
-    })
+    })?;
+    Ok(name)
 }
 
 /// Standard input to its end, or to a line with a dot alone.
@@ -193,16 +200,18 @@ fn mailbox(text: &str, domain: &str) -> Result<Mailbox, Refusal> {
         .map_err(|error| Refusal::new(EX_DATAERR, format_args!("'{text}' is no address: {error}")))
 }
 
-/// SMTP between standard input and output and this node's switch.
+/// SMTP between standard input and output and this node's switch; while that is down, with the maildrop.
 fn speak(settings: &Settings) -> Result<(), Refusal> {
+    let failed =
+        |error: io::Error| Refusal::new(EX_TEMPFAIL, format_args!("the dialogue broke off: {error}"));
     let plain = settings.listeners.iter().find(|l| l.tls.is_none() || l.tls_mode == TlsMode::StartTls);
-    let Some(listener) = plain else {
-        return Err(Refusal::new(EX_CONFIG, "no listener speaks SMTP without TLS from the first byte"));
+    let Some(mut stream) = plain.and_then(|listener| TcpStream::connect(listener.address).ok()) else {
+        let left = |letter: &Letter, content: &[u8]| {
+            leave(settings, letter, content).map_err(|refusal| refusal.message)
+        };
+        let session = &settings.limits.session;
+        return dialogue::hold(session, left, io::stdin().lock(), io::stdout().lock()).map_err(failed);
     };
-    let failed = |error: io::Error| {
-        Refusal::new(EX_TEMPFAIL, format_args!("the switch at {}: {error}; is it running?", listener.address))
-    };
-    let mut stream = TcpStream::connect(listener.address).map_err(failed)?;
     let mut outward = stream.try_clone().map_err(failed)?;
     std::thread::spawn(move || {
         // An end of input ends the session; the switch says the last word.

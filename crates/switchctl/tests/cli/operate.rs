@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use super::{Site, fill};
 
-type Orders = Arc<Mutex<Vec<(Verb, Vec<String>, String)>>>;
+pub(super) type Orders = Arc<Mutex<Vec<(Verb, Vec<String>, String)>>>;
 
 /// A switch of queue a, which says that it moved one recipient of each message; what it was told.
-fn serve(site: &Site) -> Orders {
+pub(super) fn serve(site: &Site) -> Orders {
     std::fs::create_dir(site.path("state")).unwrap();
     let server = Server::bind(&control::paths::switch(&site.path("state"), &"a".parse().unwrap())).unwrap();
     let orders = Orders::default();
