@@ -114,8 +114,9 @@ impl Desk<'_> {
     ) -> Report {
         let reported = case.owed.iter().filter_map(|(index, told, reply)| {
             let recipient = case.envelope.recipients.get(usize::from(*index))?;
+            let expanded = recipient.expanded && *told == Told::Delivered;
             Some(ReportedRecipient {
-                address: recipient.address.clone(),
+                address: if expanded { as_written(recipient) } else { recipient.address.clone() },
                 original: recipient.original.clone(),
                 reply: reply.clone(),
                 remote: (self.remote)(*index),
@@ -123,6 +124,7 @@ impl Desk<'_> {
                     Told::Failed(Failure::Bounced) => Action::Failed,
                     Told::Failed(Failure::Expired) => Action::Expired,
                     Told::Late => Action::Late { until: case.received + self.lifetime },
+                    Told::Delivered if expanded => Action::Expanded,
                     Told::Delivered if (self.is_final)(&recipient.address) => Action::Delivered,
                     Told::Delivered => Action::Relayed,
                 },
@@ -184,6 +186,12 @@ impl Case {
             Some((_, Told::Late, _)) => "delay",
         }
     }
+}
+
+/// Of an address that stands for others its sender hears by its own name.
+fn as_written(recipient: &Recipient) -> Mailbox {
+    let written = recipient.original.as_ref().and_then(|said| Mailbox::parse_stored(&said.address).ok());
+    written.unwrap_or_else(|| recipient.address.clone())
 }
 
 /// True if the sender of a message that came then may hear that it is late.

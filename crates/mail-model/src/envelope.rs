@@ -58,13 +58,21 @@ pub struct Recipient {
     pub notify: Option<Notify>,
     /// ORCPT=, if said.
     pub original: Option<OriginalRecipient>,
+    /// It is the one of several addresses, for which its sender wrote one, whose success is told for all of them. RFC 3464 2.3.3.
+    pub expanded: bool,
 }
 
 impl Recipient {
     /// A recipient with no wishes.
     #[must_use]
     pub fn plain(address: ForwardPath) -> Self {
-        Self { address, notify: None, original: None }
+        Self { address, notify: None, original: None, expanded: false }
+    }
+
+    /// NOTIFY= as the next host is told it: what is told here is not asked for there.
+    #[must_use]
+    pub fn notify_onward(&self) -> Option<Notify> {
+        self.notify.map(|notify| Notify { success: notify.success && !self.expanded, ..notify })
     }
 
     /// True if a failure of this recipient is to be reported. RFC 3461 4.1: failure is reported unless said otherwise.

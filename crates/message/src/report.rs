@@ -33,6 +33,8 @@ pub enum Action {
     Relayed,
     /// It is in its mailbox.
     Delivered,
+    /// It stood for several addresses, to which it went on.
+    Expanded,
 }
 
 impl Action {
@@ -41,7 +43,7 @@ impl Action {
         match self {
             Self::Failed | Self::Expired => Kind::Failure,
             Self::Late { .. } => Kind::Delay,
-            Self::Relayed | Self::Delivered => Kind::Success,
+            Self::Relayed | Self::Delivered | Self::Expanded => Kind::Success,
         }
     }
 
@@ -51,6 +53,7 @@ impl Action {
             Self::Late { .. } => "delayed",
             Self::Relayed => "relayed",
             Self::Delivered => "delivered",
+            Self::Expanded => "expanded",
         }
     }
 
@@ -61,6 +64,9 @@ impl Action {
             Self::Late { .. } => "is not delivered yet",
             Self::Relayed => "was taken by the next mail system, which will not tell you more",
             Self::Delivered => "was delivered",
+            Self::Expanded => {
+                "stands for several addresses and was passed on to them, which will not tell you more"
+            }
         }
     }
 }
@@ -96,7 +102,7 @@ impl ReportedRecipient {
             Action::Expired => return EnhancedStatus::new(4, 4, 7),
             Action::Failed => 5,
             Action::Late { .. } => 4,
-            Action::Relayed | Action::Delivered => 2,
+            Action::Relayed | Action::Delivered | Action::Expanded => 2,
         };
         let said =
             self.reply.as_ref().and_then(|reply| reply.enhanced).filter(|status| status.class == class);

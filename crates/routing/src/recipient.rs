@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use mail_model::{Mailbox, OriginalRecipient, Recipient};
+use mail_model::{Mailbox, Notify, OriginalRecipient, Recipient};
 
 use crate::relay::RelayPolicy;
 use crate::table::Routes;
@@ -101,7 +101,8 @@ pub fn follow(tables: &Tables, mailbox: &Mailbox) -> Result<Vec<Mailbox>, AliasE
 }
 
 /// The recipients of a message after their aliases, each address once. What a sender wants to know of a recipient it wants
-/// to know of all that he stands for, by the name that it wrote. RFC 3461 5.2.7.
+/// to know of all that he stands for, by the name that it wrote. Of success it is told once: one of several addresses stands for
+/// all. RFC 3461 5.2.7.
 pub fn expand(tables: &Tables, recipients: Vec<Recipient>) -> Result<Vec<Recipient>, AliasError> {
     let mut expanded: Vec<Recipient> = Vec::with_capacity(recipients.len());
     let mut seen = BTreeSet::new();
@@ -109,6 +110,8 @@ pub fn expand(tables: &Tables, recipients: Vec<Recipient>) -> Result<Vec<Recipie
     for recipient in recipients {
         let addresses = follow(tables, &recipient.address)?;
         let stays = addresses == std::slice::from_ref(&recipient.address);
+        let several = addresses.len() > 1;
+        let mut told_by_another = false;
         for address in addresses {
             if !seen.insert(address.clone()) {
                 continue;
@@ -127,7 +130,12 @@ pub fn expand(tables: &Tables, recipients: Vec<Recipient>) -> Result<Vec<Recipie
             if expanded.len() >= ENVELOPE_ADDRESSES_MAX || (!stays && bytes > ENVELOPE_BYTES_MAX) {
                 return Err(AliasError::Many);
             }
-            expanded.push(Recipient { address, notify: recipient.notify, original });
+            let tells = several && recipient.wants_success() && !told_by_another;
+            let notify = recipient
+                .notify
+                .map(|notify| Notify { success: notify.success && !told_by_another, ..notify });
+            told_by_another |= tells;
+            expanded.push(Recipient { address, notify, original, expanded: tells });
         }
     }
     Ok(expanded)
@@ -221,8 +229,6 @@ pub fn explain(relay: &RelayPolicy, tables: &Tables, routes: &Routes, mailbox: &
 mod tests {
     use std::sync::Arc;
 
-    use mail_model::Notify;
-
     use super::*;
     use crate::table::Route;
     use crate::tables::{Slot, read_aliases, read_recipients};
@@ -286,12 +292,14 @@ mod tests {
             .iter()
             .map(|r| (r.address.to_string(), r.notify, r.original.as_ref().map(|o| o.address.to_string())))
             .collect();
+        let tells: Vec<bool> = expanded.iter().map(|r| r.expanded).collect();
+        assert_eq!(tells, [true, false, false], "success is told once for all");
         let team = || Some("team@a.test".to_owned());
         assert_eq!(
             shown,
             [
                 ("ann@a.test".to_owned(), notify, team()),
-                ("bob@b.test".to_owned(), notify, team()),
+                ("bob@b.test".to_owned(), notify.map(|notify| Notify { success: false, ..notify }), team()),
                 ("eve@a.test".to_owned(), None, None),
             ]
         );

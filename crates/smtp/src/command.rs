@@ -181,7 +181,7 @@ fn rcpt(arguments: &str) -> Result<Command, SyntaxError> {
     let path = after_keyword(arguments, "TO:").ok_or(SyntaxError::Argument(ArgumentError::To))?;
     let (address, rest): (Mailbox, &str) = path::forward_path(path).map_err(SyntaxError::Recipient)?;
     let RecipientParameters { notify, original } = RecipientParameters::parse(rest)?;
-    let recipient = Recipient { address, notify, original };
+    let recipient = Recipient { address, notify, original, expanded: false };
     Ok(Command::Rcpt(RcptTo { recipient, international: !arguments.is_ascii() }))
 }
 

@@ -18,6 +18,8 @@ const ON_SUCCESS: u8 = 2;
 const ON_FAILURE: u8 = 4;
 const ON_DELAY: u8 = 8;
 const ORIGINAL: u8 = 16;
+// Who does not know it tells of the success of that one address instead.
+const EXPANDED: u8 = 32;
 
 fn flag(on: bool, bit: u8) -> u8 {
     if on { bit } else { 0 }
@@ -46,7 +48,8 @@ pub fn encode_envelope(envelope: &Envelope) -> Vec<u8> {
             | flag(notify.success, ON_SUCCESS)
             | flag(notify.failure, ON_FAILURE)
             | flag(notify.delay, ON_DELAY)
-            | flag(recipient.original.is_some(), ORIGINAL);
+            | flag(recipient.original.is_some(), ORIGINAL)
+            | flag(recipient.expanded, EXPANDED);
         w.u8(flags);
         w.text(&recipient.address.to_string());
         if let Some(original) = &recipient.original {
@@ -142,7 +145,7 @@ fn decode_recipient(r: &mut Reader<'_>) -> Result<Recipient, DecodeError> {
         failure: flags & ON_FAILURE != 0,
         delay: flags & ON_DELAY != 0,
     });
-    Ok(Recipient { address, notify, original })
+    Ok(Recipient { address, notify, original, expanded: flags & EXPANDED != 0 })
 }
 
 #[cfg(test)]
@@ -159,6 +162,21 @@ mod tests {
             Writer(&mut bytes).text(word);
             bytes
         })
+    }
+
+    #[test]
+    fn the_mark_of_who_tells_for_several_is_one_bit_that_older_readers_pass_over() {
+        let mut envelope = Envelope::from_sender(ReversePath::Null);
+        envelope.recipients.push(Recipient::plain(Mailbox::parse_stored("a@b.test").unwrap()));
+        let plain = encode_envelope(&envelope);
+        if let Some(recipient) = envelope.recipients.first_mut() {
+            recipient.expanded = true;
+        }
+        let marked = encode_envelope(&envelope);
+        assert_eq!(decode_envelope(&marked).unwrap(), envelope);
+        let differs: Vec<u8> =
+            plain.iter().zip(&marked).map(|(a, b)| a ^ b).filter(|bits| *bits != 0).collect();
+        assert_eq!((plain.len(), differs), (marked.len(), vec![EXPANDED]));
     }
 
     proptest! {

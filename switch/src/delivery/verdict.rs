@@ -95,12 +95,12 @@ impl Judge<'_> {
         sentence
     }
 
-    /// RFC 3461 5.2.2: where the next host sends no notifications, we tell the sender who asked.
+    /// RFC 3461 5.2.2: where the next host sends no notifications, we tell the sender who asked. Of what stands for several
+    /// addresses no other host can tell.
     fn delivered(self, index: RecipientIndex, sentence: &mut Sentence) -> Verdict {
         let recipient = self.envelope.recipients.get(usize::from(index));
-        let owed = !self.dsn_passed_on
-            && self.envelope.reverse_path != ReversePath::Null
-            && recipient.is_some_and(Recipient::wants_success);
+        let owed = self.envelope.reverse_path != ReversePath::Null
+            && recipient.is_some_and(|to| to.wants_success() && (to.expanded || !self.dsn_passed_on));
         if owed {
             sentence.owed.push(index);
             return Verdict::DeliveredOwed;

@@ -1,11 +1,14 @@
 //! What senders are told, and what becomes of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use daemon_kit::clock::SystemClock;
 use mail_model::{Clock, Notify, Recipient};
 use queue_format::record::RecipientState;
 use rig::{Behaviour, Extensions, Rule, Sink, Stage};
+use routing::tables::{self, Slot};
+use routing::{Tables, recipient};
 use settings::DoubleBounce;
 
 use crate::site::{BODY, PATIENCE, Site, envelope, mailbox, took};
@@ -52,6 +55,32 @@ async fn who_offers_to_report_success_is_asked_to_and_we_say_nothing() {
     site.accept_at(&message, BODY, SystemClock.wall()).await;
     let balance = site.until("delivered", |b| b.queued == 0).await;
     assert_eq!((balance.totals.delivered, balance.totals.generated), (1, 0));
+}
+
+/// As it is queued when `team@example.test` stands for three.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_what_stands_for_several_addresses_success_is_told_once_whatever_the_next_host_offers() {
+    for dsn in [true, false] {
+        let extensions = Extensions { dsn, ..Extensions::default() };
+        let (mut site, sink) = Site::with_sink(Behaviour { extensions, ..Behaviour::default() }).await;
+        site.start();
+        let aliases = "team@example.test a@example.test, b@example.test, c@example.test\n";
+        let tables = Tables {
+            aliases: Slot::Loaded(Arc::new(tables::read_aliases(aliases).unwrap())),
+            ..Tables::default()
+        };
+        let mut message = envelope("from@example.test", &[]);
+        message.recipients = recipient::expand(&tables, vec![asked("team@example.test")]).unwrap();
+        assert_eq!(message.recipients.len(), 3);
+        site.accept_at(&message, BODY, SystemClock.wall()).await;
+        took(&sink, 2).await;
+        let balance = site.until("told", |b| b.queued == 0).await;
+        assert_eq!((balance.totals.delivered, balance.totals.generated), (4, 1), "dsn {dsn}");
+        let text = notice(&sink);
+        let wanted = "Original-Recipient: rfc822;team@example.test\r\nFinal-Recipient: rfc822;team@example.test\r\n\
+                      Action: expanded\r\nStatus: 2.";
+        assert!(text.contains(wanted) && !text.contains("a@example.test"), "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

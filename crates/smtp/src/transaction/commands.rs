@@ -60,7 +60,7 @@ pub(crate) fn rcpt(recipient: &Recipient, smtputf8: bool, peer: &PeerExtensions)
     }
     let mut line = format!("RCPT TO:<{address}>");
     if peer.dsn {
-        if let Some(wishes) = recipient.notify {
+        if let Some(wishes) = recipient.notify_onward() {
             line.push_str(" NOTIFY=");
             line.push_str(&notify(wishes));
         }
@@ -84,4 +84,22 @@ fn notify(wishes: Notify) -> String {
     let words = [(wishes.success, "SUCCESS"), (wishes.failure, "FAILURE"), (wishes.delay, "DELAY")];
     let words: Vec<&str> = words.into_iter().filter_map(|(wanted, word)| wanted.then_some(word)).collect();
     if words.is_empty() { "NEVER".to_owned() } else { words.join(",") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_here_is_not_asked_of_the_next_host() {
+        let peer = PeerExtensions { dsn: true, ..PeerExtensions::default() };
+        let wish = |success, failure, expanded| {
+            let notify = Some(Notify { success, failure, delay: false });
+            let to = path::forward_path("<a@b.test>").unwrap().0;
+            rcpt(&Recipient { notify, expanded, ..Recipient::plain(to) }, false, &peer).unwrap()
+        };
+        assert_eq!(wish(true, true, false), "RCPT TO:<a@b.test> NOTIFY=SUCCESS,FAILURE\r\n");
+        assert_eq!(wish(true, true, true), "RCPT TO:<a@b.test> NOTIFY=FAILURE\r\n");
+        assert_eq!(wish(true, false, true), "RCPT TO:<a@b.test> NOTIFY=NEVER\r\n");
+    }
 }
