@@ -226,16 +226,20 @@ impl<'a> Filter<'a> {
         })
     }
 
-    /// The messages of `queue` that can be meant, in no order: those that are named, and else all. The other terms are for
-    /// [`Self::matches`].
+    /// The messages of `queue` that can be meant, in no order: those that are named, and else those whose envelopes have the
+    /// wanted addresses somewhere. What the terms really say is for [`Self::matches`].
     pub(crate) fn candidates<'b>(
         &self,
         queue: &QueueId,
         books: &'b Books,
-    ) -> Box<dyn Iterator<Item = (MessageKey, Message)> + 'b> {
+    ) -> Box<dyn Iterator<Item = (MessageKey, Message)> + 'b>
+    where
+        'a: 'b,
+    {
         let ids = self.ids();
         if ids.is_empty() {
-            return Box::new(books.messages());
+            let wanted = *self;
+            return Box::new(books.messages().filter(move |(_, message)| wanted.may_mean(&message.envelope)));
         }
         let keys: Vec<MessageKey> = ids
             .into_iter()
@@ -243,6 +247,25 @@ impl<'a> Filter<'a> {
             .map(|id| MessageKey { epoch: id.epoch, sequence: id.sequence })
             .collect();
         Box::new(keys.into_iter().filter_map(|key| Some((key, books.message(key)?))))
+    }
+
+    /// False if an envelope, as it is stored, does not even contain an address that is asked for. So few are read of a
+    /// million.
+    fn may_mean(&self, envelope: &[u8]) -> bool {
+        self.0.iter().all(|term| match term {
+            Term::To(Pattern::Domain(text) | Pattern::Address(text))
+            | Term::From(Pattern::Domain(text) | Pattern::Address(text)) => {
+                let text = text.as_bytes();
+                envelope.windows(text.len().max(1)).any(|part| part.eq_ignore_ascii_case(text))
+            }
+            Term::To(Pattern::Null) | Term::From(Pattern::Null) => true,
+            Term::Id(_)
+            | Term::Age(..)
+            | Term::State(_)
+            | Term::Reply(_)
+            | Term::Node(_)
+            | Term::Size(..) => true,
+        })
     }
 
     /// True if the terms hold for a candidate of `queue`, by one of the recipients that `counts` says are of interest.
@@ -284,6 +307,9 @@ impl<'a> Filter<'a> {
 
 #[cfg(test)]
 mod tests {
+    use mail_model::Recipient;
+    use queue_format::record::encode_envelope;
+
     use super::*;
 
     #[test]
@@ -299,6 +325,30 @@ mod tests {
         assert!(Pattern::Null.matches(None) && !Pattern::Domain("a.test".into()).matches(None));
         for wrong in ["", "example.test", "user@", "@"] {
             assert!(Pattern::from_str(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_envelope_without_the_wanted_address_is_not_even_read() {
+        let mut envelope =
+            Envelope::from_sender(ReversePath::Mailbox(Mailbox::parse_stored("a@From.test").unwrap()));
+        envelope.recipients.push(Recipient::plain(Mailbox::parse_stored("User@mx.example.test").unwrap()));
+        let stored = encode_envelope(&envelope);
+        let may = |terms: &[&str]| {
+            let terms: Vec<Term> = terms.iter().map(|term| term.parse().unwrap()).collect();
+            Filter::new(&terms).may_mean(&stored)
+        };
+        for found in [
+            &["to:user@MX.example.test"][..],
+            &["from:@from.test", "to:@mx.example.test"],
+            &["from:<>"],
+            &["age:1h"],
+            &[],
+        ] {
+            assert!(may(found), "{found:?}");
+        }
+        for not in [&["to:other@mx.example.test"][..], &["from:@from.test", "to:@elsewhere.test"]] {
+            assert!(!may(not), "{not:?}");
         }
     }
 
