@@ -15,8 +15,9 @@ use std::collections::{BTreeMap, VecDeque};
 use foldhash::fast::RandomState;
 use foldhash::{HashSet, HashSetExt};
 use indexmap::IndexMap;
-use mail_model::{AttemptNumber, Epoch, QueueId, RecipientIndex, Reply, SegmentId, WallTime};
+use mail_model::{AttemptNumber, Epoch, QueueId, RecipientIndex, Reply, SegmentId};
 
+pub use self::answers::Walk;
 pub use self::message::{BodyPlace, Message, Standing};
 
 use self::packed::{Packed, Rest};
@@ -36,11 +37,11 @@ pub struct Balance {
     pub totals: Totals,
     /// Recipients that are not final, counted one by one.
     pub queued: u64,
-    /// `accepted + generated = delivered + bounced + expired + deleted + queued`.
+    /// `accepted + generated = delivered + bounced + expired + deleted + queued`, and the tally has as many.
     pub holds: bool,
 }
 
-/// Recipients that are not final, counted one by one.
+/// What is there, kept as messages come, change and go: nothing is walked to know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
     /// They wait for an attempt, or one runs.
@@ -49,10 +50,30 @@ pub struct Tally {
     pub held: u64,
     /// Their way is over, and their sender is owed word of it.
     pub owed: u64,
-    /// When the oldest live message was accepted.
-    pub oldest: Option<WallTime>,
     /// Bytes of content of all live messages.
     pub bytes: u64,
+}
+
+impl Tally {
+    /// Recipients that are not final.
+    #[must_use]
+    pub fn live(&self) -> u64 {
+        self.queued + self.held + self.owed
+    }
+
+    /// A message came, or one went.
+    fn count(&mut self, message: &Packed, comes: bool) {
+        let shift = |sum: &mut u64, by: u64| *sum = if comes { *sum + by } else { sum.saturating_sub(by) };
+        shift(&mut self.bytes, message.size());
+        for glance in message.glance() {
+            match glance.state {
+                RecipientState::Queued => shift(&mut self.queued, 1),
+                RecipientState::Held => shift(&mut self.held, 1),
+                RecipientState::Owed(_) | RecipientState::OwedSuccess => shift(&mut self.owed, 1),
+                RecipientState::Delivered | RecipientState::Failed(_) | RecipientState::Deleted => {}
+            }
+        }
+    }
 }
 
 /// An attempt without an outcome.
@@ -70,6 +91,7 @@ pub struct Books {
     started: bool,
     /// Without gaps, so that a million of them are no larger than they must be.
     messages: IndexMap<MessageKey, Packed, RandomState>,
+    tally: Tally,
     open: BTreeMap<(Epoch, AttemptNumber), Open>,
     totals: Totals,
     doubts: VecDeque<Doubt>,
@@ -97,6 +119,7 @@ impl Books {
             queue,
             started: false,
             messages: IndexMap::default(),
+            tally: Tally::default(),
             open: BTreeMap::new(),
             totals: Totals::default(),
             doubts: VecDeque::new(),
@@ -228,10 +251,19 @@ impl Books {
 
     /// Takes in a message that was weighed. One of that name that is there already has moved.
     fn place_message(&mut self, key: MessageKey, packed: Packed) {
-        let old = self.messages.insert(key, packed);
-        if let Some(old) = old.and_then(|old| old.open()) {
+        if let Some(old) = self.put(key, packed).and_then(|old| old.open()) {
             self.weigh((old.place.segment, old.frame_len), &old.body, false);
         }
+    }
+
+    /// The one that was there under that name.
+    fn put(&mut self, key: MessageKey, packed: Packed) -> Option<Packed> {
+        self.tally.count(&packed, true);
+        let old = self.messages.insert(key, packed);
+        if let Some(old) = &old {
+            self.tally.count(old, false);
+        }
+        old
     }
 
     fn weigh(&mut self, frame: (SegmentId, u64), body: &BodyPlace, add: bool) {
@@ -420,10 +452,12 @@ impl Books {
     fn keep(&mut self, key: MessageKey, message: Option<Message>) {
         let Some(message) = message else { return };
         if !message.is_done() {
-            self.messages.insert(key, Packed::of(&message, &mut self.scratch));
+            let packed = Packed::of(&message, &mut self.scratch);
+            self.put(key, packed);
             return;
         }
-        if self.messages.swap_remove(&key).is_some() {
+        if let Some(gone) = self.messages.swap_remove(&key) {
+            self.tally.count(&gone, false);
             self.weigh((message.place.segment, message.frame_len), &message.body, false);
             self.unreplied.remove(&key);
         }

@@ -184,8 +184,7 @@ impl Admin {
         let settings = self.settings.load();
         let queue = self.queue.status();
         let readiness = self.readiness();
-        // Of a large queue this is a few seconds old: commits wait while a million messages are looked at.
-        let oldest = self.queue.figures().tally.and_then(|tally| tally.oldest);
+        let oldest = self.queue.figures().oldest;
         let in_doubt = self.queue.books(|books| books.totals().in_doubt).unwrap_or_default();
         SwitchStatus {
             node: settings.node.id.clone(),

@@ -4,15 +4,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cluster::instance::State;
-use mail_model::{Epoch, Moment};
-use queue_format::books::Tally;
+use mail_model::{Epoch, Moment, WallTime};
+use parking_lot::Mutex;
+use queue_format::books::{Books, Tally, Walk};
 use queue_format::record::Totals;
 
-use crate::metrics::{Recovery, Walk};
+use crate::metrics::{Recovery, Search};
 use crate::shared::Shared;
 
-/// A walk over all messages may take this part of the time at most: commits wait while it runs.
-const WALK_SHARE: u32 = 100;
+/// The search for the oldest message may take this part of the time at most.
+const SEARCH_SHARE: u32 = 100;
 
 /// The numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,12 +24,12 @@ pub struct Figures {
     pub epoch: Epoch,
     /// Live messages.
     pub messages: u64,
-    /// What was counted message by message; `None` while the queue is not owned.
+    /// What is in the queue; `None` while it is not owned.
     pub tally: Option<Tally>,
     /// The ledger's sums at the same instant.
     pub totals: Option<Totals>,
-    /// How long ago that was.
-    pub counted: Duration,
+    /// When the oldest message was accepted. Of a large queue this is some seconds old.
+    pub oldest: Option<WallTime>,
     /// How long the instance was in each state that it left.
     pub spent: Vec<(State, Duration)>,
     /// Since the last renewal of the own lease; `None` before the first.
@@ -48,25 +49,12 @@ impl Figures {
         let clock = &shared.options.clock;
         let work = shared.work.read().clone();
         let books = work.map(|work| work.books);
-        let messages = books.as_ref().map_or(0, |books| books.lock().len() as u64);
-        // Held over the walk, so that two who ask walk once.
-        let mut walked = shared.walked.lock();
-        let now = clock.now();
-        let fresh = |walk: &Walk| now.since(walk.at) < walk.cost * WALK_SHARE;
-        *walked = match (walked.filter(fresh), books) {
-            (_, None) => None,
-            (Some(walk), _) => Some(walk),
-            (None, Some(books)) => {
-                let books = books.lock();
-                let began = clock.now();
-                let (tally, totals) = (books.tally(), books.totals());
-                drop(books);
-                let at = clock.now();
-                Some(Walk { at, cost: at.since(began), tally, totals })
-            }
+        let now = |books: &Mutex<Books>| {
+            let books = books.lock();
+            (books.len() as u64, books.tally(), books.totals())
         };
-        let walk = *walked;
-        drop(walked);
+        let here = books.as_deref().map(now);
+        let oldest = books.as_deref().and_then(|books| oldest(shared, books));
         let (spent, recovery) = {
             let course = shared.course.lock();
             (course.spent.clone(), course.recovery)
@@ -75,10 +63,10 @@ impl Figures {
         Self {
             state: *shared.state.borrow(),
             epoch: Epoch(shared.epoch.load(Ordering::Acquire)),
-            messages,
-            tally: walk.map(|walk| walk.tally),
-            totals: walk.map(|walk| walk.totals),
-            counted: walk.map_or(Duration::ZERO, |walk| clock.now().since(walk.at)),
+            messages: here.map_or(0, |(messages, ..)| messages),
+            tally: here.map(|(_, tally, _)| tally),
+            totals: here.map(|(.., totals)| totals),
+            oldest,
             spent,
             lease_age: (renewed > 0).then(|| clock.now().since(Moment(renewed))),
             recovery,
@@ -105,4 +93,22 @@ impl Figures {
         let accounted: u128 = accounted.into_iter().map(u128::from).sum();
         u64::try_from(came.abs_diff(accounted)).unwrap_or(u64::MAX)
     }
+}
+
+/// When the oldest message was accepted, looked for in stretches, so that commits come between them.
+fn oldest(shared: &Shared, books: &Mutex<Books>) -> Option<WallTime> {
+    let clock = &shared.options.clock;
+    // Held over the search, so that two who ask search once.
+    let mut searched = shared.searched.lock();
+    let began = clock.now();
+    if let Some(search) = searched.filter(|search| began.since(search.at) < search.cost * SEARCH_SHARE) {
+        return search.oldest;
+    }
+    let (mut walk, mut oldest) = (Walk::new(), None);
+    while !walk.is_over() {
+        oldest = [oldest, books.lock().oldest_of(&mut walk)].into_iter().flatten().min();
+    }
+    let at = clock.now();
+    *searched = Some(Search { at, cost: at.since(began), oldest });
+    oldest
 }

@@ -4,11 +4,9 @@
 use std::time::Duration;
 
 use cluster::instance::State;
-use mail_model::Moment;
+use mail_model::{Moment, WallTime};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use queue_format::books::Tally;
-use queue_format::record::Totals;
 
 /// The commits of an instance.
 #[derive(Debug)]
@@ -68,13 +66,12 @@ pub(crate) struct Course {
     pub(crate) recovery: Option<Recovery>,
 }
 
-/// What the last walk over all messages found.
+/// What the last search for the oldest message found.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Walk {
+pub(crate) struct Search {
     pub(crate) at: Moment,
     pub(crate) cost: Duration,
-    pub(crate) tally: Tally,
-    pub(crate) totals: Totals,
+    pub(crate) oldest: Option<WallTime>,
 }
 
 impl Course {

@@ -149,7 +149,7 @@ impl Queue {
             free_space: AtomicU64::new(free),
             pulse: Arc::default(),
             course: parking_lot::Mutex::default(),
-            walked: parking_lot::Mutex::default(),
+            searched: parking_lot::Mutex::default(),
             work: RwLock::new(None),
             commands,
             sequence: AtomicU64::new(1),

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::appender::AppendError;
 use crate::files::QueueFiles;
 use crate::journal::{Journal, Pulse};
-use crate::metrics::{Course, Walk};
+use crate::metrics::{Course, Search};
 use crate::proof::Proof;
 use crate::threads::Threads;
 use crate::trouble::Troubles;
@@ -132,7 +132,7 @@ pub(crate) struct Shared {
     pub(crate) free_space: AtomicU64,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) course: Mutex<Course>,
-    pub(crate) walked: Mutex<Option<Walk>>,
+    pub(crate) searched: Mutex<Option<Search>>,
     pub(crate) work: RwLock<Option<Work>>,
     pub(crate) commands: crossbeam::channel::Sender<Command>,
     pub(crate) sequence: AtomicU64,

@@ -258,8 +258,9 @@ impl<'a> Filter<'a> {
                 let text = text.as_bytes();
                 envelope.windows(text.len().max(1)).any(|part| part.eq_ignore_ascii_case(text))
             }
-            Term::To(Pattern::Null) | Term::From(Pattern::Null) => true,
-            Term::Id(_)
+            Term::To(Pattern::Null)
+            | Term::From(Pattern::Null)
+            | Term::Id(_)
             | Term::Age(..)
             | Term::State(_)
             | Term::Reply(_)

@@ -9,6 +9,39 @@ use super::packed::Packed;
 use super::{Balance, Books, Tally};
 use crate::record::{Doubt, MessageKey, RecipientState, Told, Totals};
 
+/// Messages that are looked at while commits wait.
+const STRETCH: usize = 16_384;
+
+/// How far a walk over all live messages has come that is made in stretches, so that commits come between two of them.
+///
+/// It goes from the last message to the first: where one leaves meanwhile the last one takes its place, and that was seen. So who
+/// stays is seen, perhaps twice; who comes meanwhile is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Walk {
+    /// Those with a lower number are still to be seen.
+    left: usize,
+}
+
+impl Walk {
+    /// Nothing was seen.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { left: usize::MAX }
+    }
+
+    /// All were seen.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.left == 0
+    }
+}
+
+impl Default for Walk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Books {
     /// The queue.
     #[must_use]
@@ -27,11 +60,34 @@ impl Books {
         self.messages.iter().filter_map(|(key, packed)| Some((*key, packed.open()?)))
     }
 
-    /// Live messages that were accepted after `since`, and no later than `until`, in no order. Opens no message.
-    pub fn accepted_within(&self, since: WallTime, until: WallTime) -> impl Iterator<Item = MessageKey> {
+    fn stretch(&self, walk: &mut Walk) -> impl Iterator<Item = (&MessageKey, &Packed)> {
+        let end = walk.left.min(self.messages.len());
+        walk.left = end.saturating_sub(STRETCH);
+        self.messages.get_range(walk.left..end).into_iter().flatten()
+    }
+
+    /// Live messages of the next stretch of `walk` that were accepted after `since`, and no later than `until`, in no order. Opens
+    /// no message.
+    pub fn accepted_within(
+        &self,
+        since: WallTime,
+        until: WallTime,
+        walk: &mut Walk,
+    ) -> impl Iterator<Item = MessageKey> {
         let within =
             move |packed: &Packed| (since.0.saturating_add(1)..=until.0).contains(&packed.received().0);
-        self.messages.iter().filter(move |(_, packed)| within(packed)).map(|(key, _)| *key)
+        self.stretch(walk).filter(move |(_, packed)| within(packed)).map(|(key, _)| *key)
+    }
+
+    /// When the oldest message of the next stretch of `walk` was accepted.
+    pub fn oldest_of(&self, walk: &mut Walk) -> Option<WallTime> {
+        self.stretch(walk).map(|(_, packed)| packed.received()).min()
+    }
+
+    /// When the oldest live message was accepted. Walks all messages.
+    #[must_use]
+    pub fn oldest(&self) -> Option<WallTime> {
+        self.messages.values().map(Packed::received).min()
     }
 
     /// How many messages are live.
@@ -120,24 +176,10 @@ impl Books {
         self.clean
     }
 
-    /// Counts what is there. Walks all messages.
+    /// What is there.
     #[must_use]
     pub fn tally(&self) -> Tally {
-        let mut tally = Tally::default();
-        for message in self.messages.values() {
-            let received = message.received();
-            tally.oldest = Some(tally.oldest.map_or(received, |oldest| oldest.min(received)));
-            tally.bytes = tally.bytes.saturating_add(message.size());
-            for standing in message.glance() {
-                match standing.state {
-                    RecipientState::Queued => tally.queued += 1,
-                    RecipientState::Held => tally.held += 1,
-                    RecipientState::Owed(_) | RecipientState::OwedSuccess => tally.owed += 1,
-                    RecipientState::Delivered | RecipientState::Failed(_) | RecipientState::Deleted => {}
-                }
-            }
-        }
-        tally
+        self.tally
     }
 
     /// When the first thing is to be done about each live message that has something to do, in no order. Opens no message.
@@ -154,6 +196,7 @@ impl Books {
     pub fn balance(&self) -> Balance {
         let waiting = |m: &Packed| m.glance().filter(|s| !s.state.is_final()).count() as u64;
         let queued = self.messages.values().map(waiting).sum();
-        Balance { totals: self.totals, queued, holds: self.totals.queued() == Some(queued) }
+        let holds = self.totals.queued() == Some(queued) && self.tally.live() == queued;
+        Balance { totals: self.totals, queued, holds }
     }
 }

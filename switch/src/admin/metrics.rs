@@ -48,8 +48,7 @@ impl Admin {
         self.counters.register(&mut registry);
         self.queue.register(&mut registry);
         let figures = self.queue.figures();
-        let oldest = figures.tally.and_then(|tally| tally.oldest);
-        let oldest_age = oldest.map_or(0.0, |oldest| self.clock.wall().since(oldest).as_secs_f64());
+        let oldest_age = figures.oldest.map_or(0.0, |oldest| self.clock.wall().since(oldest).as_secs_f64());
         registry.register_collector(Box::new(Look {
             queue: figures,
             oldest_age,

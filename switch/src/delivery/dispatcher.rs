@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mail_model::{Mailbox, Moment, Reply, WallTime};
+use queue_format::books::Walk;
 use queue_format::record::{MessageKey, decode_envelope};
 use queue_store::Refusal;
 use routing::DomainPattern;
@@ -241,7 +242,7 @@ impl Dispatcher {
             }
             if now.since(looked) >= LATE_TICK {
                 looked = now;
-                self.look_for_late();
+                self.look_for_late().await;
             }
             let wait = self.wait(now);
             tokio::select! {
@@ -302,24 +303,35 @@ impl Dispatcher {
     }
 
     /// Messages that became late since this was last asked. Each comes up once in the life of this owner.
-    fn look_for_late(&mut self) {
+    async fn look_for_late(&mut self) {
         let settings = self.context.settings.load_full();
         let Some(warn) = settings.bounces.warn else { return };
         let line = WallTime(self.context.clock.wall().0.saturating_sub(millis(warn)));
         let since = self.late;
         self.late = line.max(since);
-        let late = self.context.queue.books(|books| {
-            let is_late = |key: &MessageKey| {
-                let Some(message) = books.message(*key) else { return false };
-                let Ok(envelope) = decode_envelope(&message.envelope) else { return false };
-                let mut standings = (0..).zip(&message.standings);
-                standings.any(|(index, standing)| bounce::may_warn(&envelope, index, standing))
-            };
-            books.accepted_within(since, line).filter(is_late).collect::<Vec<_>>()
-        });
+        let mut walk = Walk::new();
+        while !walk.is_over() {
+            let late = self.context.queue.books(|books| {
+                let is_late = |key: &MessageKey| {
+                    let Some(message) = books.message(*key) else { return false };
+                    let Ok(envelope) = decode_envelope(&message.envelope) else { return false };
+                    let mut standings = (0..).zip(&message.standings);
+                    standings.any(|(index, standing)| bounce::may_warn(&envelope, index, standing))
+                };
+                books.accepted_within(since, line, &mut walk).filter(is_late).collect::<Vec<_>>()
+            });
+            // The queue is not ours any more.
+            let Some(late) = late else { return };
+            self.bring_up(late);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Lets senders be told of messages, now.
+    fn bring_up(&self, late: Vec<MessageKey>) {
         let now = self.context.clock.now();
         let mut schedule = self.context.schedule.lock();
-        for key in late.unwrap_or_default() {
+        for key in late {
             schedule.add(&Destination::Bounce, key, now, Moment(u64::MAX));
         }
     }

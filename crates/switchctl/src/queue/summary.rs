@@ -90,7 +90,7 @@ struct Sums {
 impl Sums {
     /// Of all that there is. Opens no message.
     fn of(books: &Books) -> Self {
-        let Tally { queued, held, owed, oldest, bytes } = books.tally();
+        let (Tally { queued, held, owed, bytes }, oldest) = (books.tally(), books.oldest());
         let recipients = [("queued", queued), ("held", held), ("owed", owed)];
         let recipients = recipients.into_iter().filter(|(_, count)| *count > 0).collect();
         Self { messages: books.len() as u64, bytes, oldest, recipients }
