@@ -9,6 +9,7 @@
 mod answers;
 mod message;
 mod packed;
+mod walk;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,8 +18,8 @@ use foldhash::{HashSet, HashSetExt};
 use indexmap::IndexMap;
 use mail_model::{AttemptNumber, Epoch, QueueId, RecipientIndex, Reply, SegmentId};
 
-pub use self::answers::Walk;
 pub use self::message::{BodyPlace, Message, Standing};
+pub use self::walk::Walk;
 
 use self::packed::{Packed, Rest};
 use crate::frame::FrameHeader;

@@ -6,41 +6,9 @@ use mail_model::{Epoch, QueueId, RecipientIndex, SegmentId, WallTime};
 
 use super::message::Message;
 use super::packed::Packed;
+use super::walk::Walk;
 use super::{Balance, Books, Tally};
 use crate::record::{Doubt, MessageKey, RecipientState, Told, Totals};
-
-/// Messages that are looked at while commits wait.
-const STRETCH: usize = 16_384;
-
-/// How far a walk over all live messages has come that is made in stretches, so that commits come between two of them.
-///
-/// It goes from the last message to the first: where one leaves meanwhile the last one takes its place, and that was seen. So who
-/// stays is seen, perhaps twice; who comes meanwhile is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Walk {
-    /// Those with a lower number are still to be seen.
-    left: usize,
-}
-
-impl Walk {
-    /// Nothing was seen.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { left: usize::MAX }
-    }
-
-    /// All were seen.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.left == 0
-    }
-}
-
-impl Default for Walk {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 impl Books {
     /// The queue.
@@ -61,9 +29,7 @@ impl Books {
     }
 
     fn stretch(&self, walk: &mut Walk) -> impl Iterator<Item = (&MessageKey, &Packed)> {
-        let end = walk.left.min(self.messages.len());
-        walk.left = end.saturating_sub(STRETCH);
-        self.messages.get_range(walk.left..end).into_iter().flatten()
+        self.messages.get_range(walk.next(self.messages.len())).into_iter().flatten()
     }
 
     /// Live messages of the next stretch of `walk` that were accepted after `since`, and no later than `until`, in no order. Opens
