@@ -16,7 +16,7 @@ for other in a b; do
     [ "$other" != "$node" ] && [ -e "$root/off-$other" ] && peer=alone
 done
 [ -e "$root/cut" ] && peer=alone
-[ -e "$root/split" ] && peer=split
+[ -e "$root/split" ] && peer="split"
 case $action in
 state)
     role=secondary mounted=false
