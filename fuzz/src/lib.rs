@@ -59,7 +59,8 @@ pub fn command(data: &[u8]) {
 fn session(data: &[u8], piece: usize, submission: bool) -> (Vec<u8>, Vec<u8>) {
     let (mut sent, mut content, mut message) = (Vec::new(), Vec::new(), Vec::new());
     let Ok(hostname) = Domain::new("mx.test") else { return (sent, content) };
-    let mut session = Session::new(SessionConfig::new(hostname), Moment(0)).believing_xclient(!submission);
+    let session = Session::new(SessionConfig::new(hostname), Moment(0)).believing_xclient(!submission);
+    let mut session = session.knowing_repeats(!submission);
     if submission {
         session = session.protected(Protection::Tls).authenticating([Mechanism::Plain, Mechanism::Login]);
     }
@@ -115,7 +116,7 @@ fn session(data: &[u8], piece: usize, submission: bool) -> (Vec<u8>, Vec<u8>) {
                     message.clear();
                     None
                 }
-                Action::Close => None,
+                Action::Release(_) | Action::Close => None,
             });
         }
     }

@@ -7,6 +7,7 @@
 //! behind its MESSAGE or CARRY: a message that is still live is always known.
 
 mod answers;
+mod memory;
 mod message;
 mod packed;
 mod walk;
@@ -16,16 +17,17 @@ use std::collections::{BTreeMap, VecDeque};
 use foldhash::fast::RandomState;
 use foldhash::{HashSet, HashSetExt};
 use indexmap::IndexMap;
-use mail_model::{AttemptNumber, Epoch, QueueId, RecipientIndex, Reply, SegmentId};
+use mail_model::{AttemptNumber, Epoch, QueueId, RecipientIndex, Reply, SegmentId, TAKEN_BEFORE};
 
 pub use self::message::{BodyPlace, Message, Standing};
 pub use self::walk::Walk;
 
+use self::memory::Memory;
 use self::packed::{Packed, Rest};
 use crate::frame::FrameHeader;
 use crate::record::{
     AttemptRecord, CarryRecord, DOUBTS_KEPT, Doubt, Failure, MessageKey, MessageRecord, MessageView,
-    OperateRecord, OutcomeRecord, RecipientState, Record, SegmentRecord, Settles, Told, Totals, Verb,
+    OperateRecord, OutcomeRecord, RecipientState, Record, SegmentRecord, Settles, Taken, Told, Totals, Verb,
     Verdict, count_recipients, is_marked_held,
 };
 use crate::scan::Place;
@@ -99,6 +101,7 @@ pub struct Books {
     live_bytes: BTreeMap<SegmentId, u64>,
     first_live: SegmentId,
     unreplied: HashSet<MessageKey>,
+    memory: Memory,
     anomalies: Vec<String>,
     clean: bool,
     /// Where messages are packed.
@@ -127,6 +130,7 @@ impl Books {
             live_bytes: BTreeMap::new(),
             first_live: SegmentId::default(),
             unreplied: HashSet::new(),
+            memory: Memory::default(),
             anomalies: Vec::new(),
             clean: false,
             scratch: Vec::new(),
@@ -139,9 +143,10 @@ impl Books {
         match record {
             Record::Segment(segment) => self.apply_segment(place, segment),
             Record::Message(message) => {
-                let MessageRecord { key, received, size, origin, envelope, content, settles } = message;
+                let MessageRecord { key, received, size, origin, envelope, content, settles, handover } =
+                    message;
                 let (origin, envelope) = (origin.as_str(), envelope.as_slice());
-                let view = MessageView { key, received, size, origin, envelope, content, settles };
+                let view = MessageView { key, received, size, origin, envelope, content, settles, handover };
                 self.apply_message(place, header, view);
             }
             Record::Carry(carry) => self.apply_carry(place, header, carry),
@@ -155,6 +160,7 @@ impl Books {
                 }
             }
             Record::Clean { .. } => self.clean = true,
+            Record::Taken(taken) => self.memory.apply(place.segment, taken),
             // A chunk counts when its message does. Seals and NEXT steer the replay, not the books.
             Record::Chunk { .. } | Record::Seal(_) | Record::Next { .. } => {}
         }
@@ -204,6 +210,10 @@ impl Books {
             self.totals.messages += 1;
             self.totals.accepted += u64::from(recipients);
             self.unreplied.insert(view.key);
+        }
+        if let Some(handover) = view.handover {
+            let (message, received) = (view.key, view.received);
+            self.memory.remember(place.segment, Taken { message, received, handover });
         }
         let body = BodyPlace::of(place, header, view.content);
         let rest = Rest {
@@ -309,6 +319,9 @@ impl Books {
                     started: outcome.at,
                 });
                 self.remember_doubt(Doubt { recipients, ..doubt });
+            }
+            if group.reply.as_ref().is_some_and(|reply| reply.text.starts_with(TAKEN_BEFORE)) {
+                self.settle_doubts(outcome.message, &group.recipients);
             }
             for index in group.recipients {
                 self.totals.in_doubt += u64::from(doubtful);
@@ -440,6 +453,7 @@ impl Books {
 
     fn apply_retire(&mut self, first_live: SegmentId) {
         self.first_live = self.first_live.max(first_live);
+        self.memory.retire(self.first_live);
         let kept = self.live_bytes.split_off(&self.first_live);
         let retired = std::mem::replace(&mut self.live_bytes, kept);
         for (segment, bytes) in retired {
@@ -478,6 +492,14 @@ impl Books {
             self.doubts.pop_front();
         }
         self.doubts.push_back(doubt);
+    }
+
+    /// The next hop had it from one of those attempts, and took it once.
+    fn settle_doubts(&mut self, message: MessageKey, recipients: &[RecipientIndex]) {
+        for doubt in self.doubts.iter_mut().filter(|doubt| doubt.message == message) {
+            doubt.recipients.retain(|index| !recipients.contains(index));
+        }
+        self.doubts.retain(|doubt| doubt.message != message || !doubt.recipients.is_empty());
     }
 
     fn anomaly(&mut self, text: String) {

@@ -14,13 +14,17 @@
 //! | `RETIRE` | every segment before this one may be gone | an unlink |
 //! | `REPLIED` | lazy, never waited for: the client has its 250 | bounds what a crash leaves unacknowledged |
 //! | `CLEAN` | no attempt is open; this owner writes no more | hand-back without doubt |
+//! | `TAKEN` | by what repeats of hand-overs are recognised, moved to a younger segment, or no longer needed | a 250 to a repeat |
 
 mod codec;
 mod envelope;
+mod handover;
 
 use mail_model::{
     AttemptNumber, Epoch, InstanceId, NodeId, QueueId, RecipientIndex, Reply, SegmentId, WallTime,
 };
+
+pub use handover::{Handover, Incoming};
 
 pub use envelope::{count_recipients, decode_envelope, encode_envelope, is_marked_held, mark_held};
 
@@ -41,6 +45,7 @@ pub enum Kind {
     Retire = 10,
     Replied = 11,
     Clean = 12,
+    Taken = 13,
 }
 
 /// A message within its queue: the queue's name is known from the directory.
@@ -209,6 +214,8 @@ pub struct MessageRecord {
     pub content: Content,
     /// For a notification: what it settles.
     pub settles: Option<Settles>,
+    /// For one that a client named, so that it is taken once: by what a repeat is recognised. Never beside `settles`.
+    pub handover: Option<Box<Handover>>,
 }
 
 /// A message's record, of which nothing was copied that may be long.
@@ -221,6 +228,7 @@ pub(crate) struct MessageView<'a> {
     pub(crate) envelope: &'a [u8],
     pub(crate) content: Content,
     pub(crate) settles: Option<Settles>,
+    pub(crate) handover: Option<Box<Handover>>,
 }
 
 /// Where one recipient stands.
@@ -280,7 +288,7 @@ pub struct RecipientStanding {
 /// A live message moves to a younger segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CarryRecord {
-    /// The message as it was accepted, its content now here. `settles` is always `None`.
+    /// The message as it was accepted, its content now here. `settles` and `handover` are always `None`.
     pub message: MessageRecord,
     /// One for each recipient of the envelope.
     pub recipients: Vec<RecipientStanding>,
@@ -385,6 +393,26 @@ pub struct OperateRecord {
     pub to: Option<Box<str>>,
 }
 
+/// A message that was taken, and by what its repeat is recognised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The message. It may have left the queue long ago.
+    pub message: MessageKey,
+    /// When it was accepted.
+    pub received: WallTime,
+    /// The rest.
+    pub handover: Box<Handover>,
+}
+
+/// What is still known of messages whose own records are gone, and of which nothing needs to be known any more.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TakenRecord {
+    /// Known from here on by this record.
+    pub remembered: Vec<Taken>,
+    /// Whoever handed these over will not repeat it.
+    pub forgotten: Vec<MessageKey>,
+}
+
 /// What a frame says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the table at the top says what each means")]
@@ -401,6 +429,7 @@ pub enum Record {
     Retire { first_live: SegmentId },
     Replied(Vec<MessageKey>),
     Clean { totals: Totals },
+    Taken(TakenRecord),
 }
 
 impl Record {
@@ -420,6 +449,7 @@ impl Record {
             Self::Retire { .. } => Kind::Retire,
             Self::Replied(_) => Kind::Replied,
             Self::Clean { .. } => Kind::Clean,
+            Self::Taken(_) => Kind::Taken,
         }
     }
 }

@@ -24,6 +24,7 @@ fn record(sequence: u64) -> Record {
         envelope: vec![3; 30],
         content: Content::Inline,
         settles: None,
+        handover: None,
     })
 }
 

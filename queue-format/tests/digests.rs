@@ -79,6 +79,7 @@ fn message(sequence: u64) -> Record {
         envelope,
         content: Content::Inline,
         settles: None,
+        handover: None,
     })
 }
 

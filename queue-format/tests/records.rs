@@ -2,9 +2,9 @@
 
 use mail_model::{Envelope, Epoch, Reply, ReversePath, WallTime};
 use queue_format::record::{
-    CarryRecord, Content, Failure, MessageKey, MessageRecord, OperateRecord, OutcomeGroup, OutcomeRecord,
-    RecipientStanding, RecipientState, Record, Settles, Told, Verb, Verdict, decode_envelope,
-    encode_envelope,
+    CarryRecord, Content, Failure, Handover, MessageKey, MessageRecord, OperateRecord, OutcomeGroup,
+    OutcomeRecord, RecipientStanding, RecipientState, Record, Settles, Taken, TakenRecord, Told, Verb,
+    Verdict, decode_envelope, encode_envelope,
 };
 
 const KEY: MessageKey = MessageKey { epoch: Epoch(3), sequence: 7 };
@@ -28,6 +28,7 @@ fn message(settles: Option<Settles>) -> MessageRecord {
         envelope: encode_envelope(&Envelope::from_sender(ReversePath::Null)),
         content: Content::Inline,
         settles,
+        handover: None,
     }
 }
 
@@ -83,4 +84,16 @@ fn success_may_be_owed_and_tls_asked_for() {
     reads_back(&Record::Outcome(outcome));
     let envelope = Envelope { require_tls: true, ..Envelope::from_sender(ReversePath::Null) };
     assert_eq!(decode_envelope(&encode_envelope(&envelope)), Ok(envelope));
+}
+
+#[test]
+fn a_name_stands_in_the_message_itself_or_moves_to_a_record_of_its_own() {
+    let recipients = vec!["a@b.test".into(), "c@d.test".into()].into();
+    let (id, sender) = ("a-1-2.5@demo".into(), "x@y.test".into());
+    let handover = Box::new(Handover { id, sender, octets: 9, crc: 8, recipients });
+    let named = MessageRecord { handover: Some(handover.clone()), ..message(None) };
+    reads_back(&Record::Message(named));
+    let remembered = vec![Taken { message: KEY, received: WallTime(4), handover }];
+    reads_back(&Record::Taken(TakenRecord { remembered, forgotten: Vec::new() }));
+    reads_back(&Record::Taken(TakenRecord { remembered: Vec::new(), forgotten: vec![KEY] }));
 }

@@ -50,6 +50,7 @@ impl Story {
             envelope: self.envelope.clone(),
             content: Content::Inline,
             settles: None,
+            handover: None,
         }));
     }
 

@@ -96,6 +96,7 @@ impl Desk<'_> {
                 message: about,
                 recipients: case.owed.iter().map(|(index, told, _)| (*index, *told)).collect(),
             }),
+            handover: None,
         };
         queue.accept(record, body).await?;
         tracing::info!(

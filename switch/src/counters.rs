@@ -61,6 +61,10 @@ pub struct Counters {
     pub refused: Counter,
     /// Messages that were begun by a client and never completed.
     pub aborted: Counter,
+    /// Messages that were here before under their name, and were not taken again.
+    pub repeated: Counter,
+    /// Recipients whom the next hop had when they were handed over again.
+    pub doubts_settled: Counter,
     /// Sessions of clients.
     pub sessions: Counter,
     /// What clients were refused, by `stage` (connection, sender, recipient, message) and `reason`.
@@ -97,6 +101,8 @@ impl Default for Counters {
             accepted_recipients: Counter::default(),
             refused: Counter::default(),
             aborted: Counter::default(),
+            repeated: Counter::default(),
+            doubts_settled: Counter::default(),
             sessions: Counter::default(),
             refusals: Kinds::new(["stage", "reason"]),
             handshakes: Kinds::new(["direction", "result"]),
@@ -139,6 +145,16 @@ impl Counters {
                 &self.aborted,
                 "mailswitch_messages_aborted",
                 "Messages that a client began and did not complete",
+            ),
+            (
+                &self.repeated,
+                "mailswitch_messages_repeated",
+                "Messages that were handed over again and had been taken for some or all of their recipients",
+            ),
+            (
+                &self.doubts_settled,
+                "mailswitch_doubts_settled",
+                "Recipients handed over again whom the next hop had taken before",
             ),
             (&self.sessions, "mailswitch_smtp_sessions", "Connections of clients that were taken"),
             (&self.bounces, "mailswitch_bounces", "Notifications made for senders, of any kind"),

@@ -19,6 +19,8 @@
 //! | `care` | recipients that are in doubt, or may crash us |
 //! | `octets` | whether content needs 8BITMIME and SMTPUTF8 |
 //! | `clear` | hosts whose TLS failed and that may be spoken to in clear |
+//! | `offer` | what a host offers |
+//! | `handovers` | names of what was handed over to hosts that know repeats |
 //! | `give_up` | recipients given up by an operator |
 //! | `suspended` | domains to which nothing is sent for some time |
 //! | `recent` | content of messages that just came, so that it is not read back |
@@ -36,9 +38,11 @@ mod context;
 mod destination;
 mod dispatcher;
 mod give_up;
+mod handovers;
 mod idle;
 mod login;
 mod octets;
+mod offer;
 mod plan;
 mod pool;
 mod published;

@@ -8,8 +8,10 @@
 //! | `outcome` | what they say of it, carried out |
 //! | `parts` | what every session needs of the rest of the switch |
 //! | `login` | whether a client is the user it says |
+//! | `named` | a message that another switch hands over under a name |
 //! | `conversation` | one connection, from greeting to close |
 //! | `pickup` | mail that was left in the maildrop |
+//! | `turns` | one at a time of those who hand over the same message |
 //! | `visitor` | who is at the other end, behind a balancer or a front too |
 //! | `upload` | one message on its way into the queue |
 //!
@@ -20,10 +22,12 @@ mod checks;
 mod conversation;
 mod inspection;
 mod login;
+mod named;
 mod outcome;
 mod parts;
 mod pickup;
 mod recipients;
+mod turns;
 mod upload;
 mod visitor;
 
@@ -40,6 +44,7 @@ use tokio::net::{TcpListener, TcpStream};
 pub(crate) use self::inspection::{Inspection, LiveInspection};
 pub(crate) use self::login::{LiveDirectory, Logins, directory};
 pub(crate) use self::parts::{Door, Notice, Parts, Phase};
+pub(crate) use self::turns::Turns;
 
 use self::admission::{Admission, Crowded, Place};
 use self::conversation::Conversation;

@@ -32,7 +32,7 @@ use crate::counters::Counters;
 use crate::delivery::Delivery;
 use crate::health;
 use crate::intake::{
-    self, Door, Inspection, Intake, LiveDirectory, LiveInspection, Logins, Notice, Parts, Phase,
+    self, Door, Inspection, Intake, LiveDirectory, LiveInspection, Logins, Notice, Parts, Phase, Turns,
 };
 use crate::names::{LiveNames, Names};
 use crate::readiness::Gate;
@@ -77,7 +77,7 @@ pub(crate) async fn run(start: Start, levels: Levels) -> Result<u8> {
         make_directory("the queue directory", &options.dir)?;
     }
     let names: LiveNames = Arc::new(ArcSwap::from_pointee(Names::new(&start.settings)?));
-    let counters = Arc::new(Counters::default());
+    let (counters, delivery): (Arc<Counters>, Arc<OnceLock<Delivery>>) = Default::default();
     let inspection = Inspection::load(&start.settings, start.role, &counters)
         .map_err(|faults| anyhow::anyhow!(faults.join("\n")))?;
     let inspection: LiveInspection = Arc::new(ArcSwap::from_pointee(inspection));
@@ -89,7 +89,6 @@ pub(crate) async fn run(start: Start, levels: Levels) -> Result<u8> {
     let directory: LiveDirectory = Arc::new(ArcSwapOption::from_pointee(start.directory));
     let tracers = Arc::new(Tracers::new(Arc::clone(&clock)));
     let gate = Arc::new(Gate::new(queue.clone(), start.role));
-    let delivery: Arc<OnceLock<Delivery>> = Arc::default();
     let (phase, phases) = watch::channel(Phase::Open);
     let intake = (start.role == Role::Primary).then(|| {
         Intake::new(Parts {
@@ -103,6 +102,7 @@ pub(crate) async fn run(start: Start, levels: Levels) -> Result<u8> {
             clock: Arc::clone(&clock),
             counters: Arc::clone(&counters),
             gate: Arc::clone(&gate),
+            turns: Turns::default(),
             notice: notice(Arc::clone(&delivery)),
             phase: phases,
         })

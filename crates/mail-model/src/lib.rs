@@ -14,5 +14,5 @@ pub use address::{AddressError, Domain, ForwardPath, Mailbox, ReversePath};
 pub use envelope::{BodyType, DsnReturn, Envelope, Notify, OriginalRecipient, Recipient, RecipientIndex};
 pub use id::{AttemptNumber, BootId, Epoch, IdError, InstanceId, MessageId, NodeId, QueueId, SegmentId};
 pub use lease::{LeaseState, Reason, Role};
-pub use reply::{EnhancedStatus, Reply, ReplyClass};
+pub use reply::{EnhancedStatus, Reply, ReplyClass, TAKEN_BEFORE};
 pub use time::{Clock, Moment, WallTime};

@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// What another mailswitch answers to a message that it was handed before, behind 250 and the status: `docs/ONCE.md`.
+pub const TAKEN_BEFORE: &str = "taken before, queued as";
+
 /// The first digit of a reply, which is all that decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReplyClass {

@@ -79,6 +79,7 @@ async fn fill(queue: &Queue, count: u64) {
                         envelope: envelope.clone(),
                         content: Content::Inline,
                         settles: None,
+                        handover: None,
                     };
                     queue.accept(record, Bytes::from(vec![b'x'; 4_096])).await.unwrap();
                 }

@@ -493,8 +493,14 @@ fn create_segment(
 fn estimate(draft: &Draft) -> u64 {
     // Metas are small; those of large envelopes are not, and their length is known.
     let envelope = match &draft.record {
-        Record::Message(message) => message.envelope.len(),
+        Record::Message(message) => {
+            message.envelope.len() + message.handover.as_ref().map_or(0, |handover| handover.weight())
+        }
         Record::Carry(carry) => carry.message.envelope.len() + carry.recipients.len() * 64,
+        Record::Taken(taken) => {
+            taken.remembered.iter().map(|taken| 24 + taken.handover.weight()).sum::<usize>()
+                + taken.forgotten.len() * 16
+        }
         Record::Segment(_)
         | Record::Seal(_)
         | Record::Chunk { .. }

@@ -6,11 +6,11 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use mail_model::SegmentId;
+use mail_model::{SegmentId, WallTime};
 use queue_format::books::BodyPlace;
 use queue_format::frame::{self, HEADER_LEN};
 use queue_format::record::{
-    CarryRecord, ChunkRef, Content, MessageKey, MessageRecord, RecipientStanding, Record,
+    CarryRecord, ChunkRef, Content, MessageKey, MessageRecord, RecipientStanding, Record, Taken, TakenRecord,
 };
 
 use crate::appender::{AppendError, Appender, Draft, sick};
@@ -19,6 +19,12 @@ use crate::point::crash_point;
 
 /// Bytes carried forward in one step.
 const STEP_BYTES: u64 = 1 << 20;
+
+/// A hand-over is not repeated so long after its message was accepted: twice the time that mail is tried by default.
+const REPEATED_MS_MAX: u64 = 10 * 24 * 60 * 60 * 1_000;
+
+/// Hand-overs in one record.
+const TAKEN_MAX: usize = 256;
 
 /// What a cleaner remembers between steps.
 #[derive(Debug, Default)]
@@ -111,6 +117,16 @@ fn survey(appender: &Appender) -> (Option<SegmentId>, u64, SegmentId) {
 
 /// Declares every segment before `first_live` gone, and then removes it.
 fn retire(appender: &mut Appender, first_live: SegmentId) -> Result<(), AppendError> {
+    let since = WallTime(appender.clock.wall().0.saturating_sub(REPEATED_MS_MAX));
+    let known = appender.books.lock().handovers_before(first_live, since);
+    if !known.is_empty() {
+        let forth = |known: &[Taken]| {
+            let taken = TakenRecord { remembered: known.to_vec(), forgotten: Vec::new() };
+            Draft::bare(Record::Taken(taken))
+        };
+        appender.commit(known.chunks(TAKEN_MAX).map(forth).collect())?;
+        crash_point("retire::remembered");
+    }
     appender.commit(vec![Draft::bare(Record::Retire { first_live })])?;
     crash_point("retire::committed");
     let kept = appender.sizes.split_off(&first_live);
@@ -175,7 +191,7 @@ fn carry(appender: &mut Appender, key: MessageKey) -> Result<Carried, AppendErro
             redirect: s.redirect.clone(),
         })
         .collect();
-    let message = MessageRecord { content, settles: None, ..record };
+    let message = MessageRecord { content, settles: None, handover: None, ..record };
     let size = message.size;
     appender.write(vec![Draft { record: Record::Carry(CarryRecord { message, recipients }), body }])?;
     Ok(Carried::Bytes(size))

@@ -21,7 +21,8 @@ pub(crate) fn moves(record: &Record) -> Option<(MessageKey, bool)> {
         | Record::Next { .. }
         | Record::Retire { .. }
         | Record::Replied(_)
-        | Record::Clean { .. } => None,
+        | Record::Clean { .. }
+        | Record::Taken(_) => None,
     }
 }
 
@@ -69,7 +70,8 @@ pub(crate) fn reduce(books: &Books, record: &mut Record) -> bool {
         | Record::Next { .. }
         | Record::Retire { .. }
         | Record::Replied(_)
-        | Record::Clean { .. } => true,
+        | Record::Clean { .. }
+        | Record::Taken(_) => true,
     }
 }
 

@@ -72,7 +72,8 @@ pub fn history(dir: &Path, key: MessageKey) -> Result<History, SourceError> {
                 | Record::Next { .. }
                 | Record::Retire { .. }
                 | Record::Replied(_)
-                | Record::Clean { .. } => {}
+                | Record::Clean { .. }
+                | Record::Taken(_) => {}
             }
             if names(&record, key) {
                 found.push((segment, place.offset, record));
@@ -139,6 +140,7 @@ fn names(record: &Record, key: MessageKey) -> bool {
         | Record::Chunk { .. }
         | Record::Next { .. }
         | Record::Retire { .. }
-        | Record::Clean { .. } => false,
+        | Record::Clean { .. }
+        | Record::Taken(_) => false,
     }
 }

@@ -12,7 +12,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bound
 use foldhash::HashMap;
 use mail_model::{Moment, SegmentId};
 use parking_lot::Mutex;
-use queue_format::record::{ChunkRef, Content, MessageKey, Record};
+use queue_format::record::{ChunkRef, Content, MessageKey, Record, TakenRecord};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::appender::{AppendError, Appender, Draft, Written};
@@ -106,6 +106,8 @@ pub(crate) struct Journal {
     room: Arc<Semaphore>,
     /// Messages whose 250 left since the last commit. They go with the next one, and wake nobody.
     replied: Arc<Mutex<Vec<MessageKey>>>,
+    /// The same of hand-overs that nobody will repeat.
+    forgotten: Arc<Mutex<Vec<MessageKey>>>,
     threads: Threads,
 }
 
@@ -119,7 +121,7 @@ impl Journal {
     ) -> std::io::Result<Self> {
         let (requests, inbox) = bounded(REQUESTS_MAX);
         let room = Arc::new(Semaphore::new(REQUESTS_MAX));
-        let replied = Arc::default();
+        let (replied, forgotten) = (Arc::default(), Arc::default());
         let worker = Worker {
             inbox,
             room: Arc::clone(&room),
@@ -127,13 +129,14 @@ impl Journal {
             cleaner: Cleaner::default(),
             uploads: Uploads::new(),
             replied: Arc::clone(&replied),
+            forgotten: Arc::clone(&forgotten),
             retained: Vec::new(),
             held: None,
             pulse,
             threads: threads.clone(),
         };
         threads.spawn("journal", move || worker.run(ended))?;
-        Ok(Self { requests, room, replied, threads: threads.clone() })
+        Ok(Self { requests, room, replied, forgotten, threads: threads.clone() })
     }
 
     async fn send(&self, request: Request) -> Result<(), AppendError> {
@@ -169,10 +172,12 @@ impl Journal {
 
     /// Notes that a client has its 250. Where too many wait the note is lost, which is allowed.
     pub(crate) fn replied(&self, key: MessageKey) {
-        let mut replied = self.replied.lock();
-        if replied.len() < REPLIED_MAX {
-            replied.push(key);
-        }
+        note(&self.replied, key);
+    }
+
+    /// Notes that a hand-over will not be repeated. The same: it is remembered for longer then.
+    pub(crate) fn forget(&self, key: MessageKey) {
+        note(&self.forgotten, key);
     }
 
     /// Gives pieces up. A full channel loses the note: they are given up later.
@@ -215,6 +220,13 @@ impl Commit {
     }
 }
 
+fn note(notes: &Mutex<Vec<MessageKey>>, key: MessageKey) {
+    let mut notes = notes.lock();
+    if notes.len() < REPLIED_MAX {
+        notes.push(key);
+    }
+}
+
 fn ended() -> AppendError {
     AppendError::Sick("the journal has ended".to_owned())
 }
@@ -226,6 +238,7 @@ struct Worker {
     cleaner: Cleaner,
     uploads: Uploads,
     replied: Arc<Mutex<Vec<MessageKey>>>,
+    forgotten: Arc<Mutex<Vec<MessageKey>>>,
     /// Lazy records that found no space: they go with the next batch.
     retained: Vec<Draft>,
     /// A request that must see the end of the batch before it.
@@ -416,6 +429,11 @@ impl Worker {
             let notes = std::mem::take(&mut *self.replied.lock());
             if !notes.is_empty() {
                 batch.add(Draft::bare(Record::Replied(notes)), Waiting::Nobody);
+            }
+            let forgotten = std::mem::take(&mut *self.forgotten.lock());
+            if !forgotten.is_empty() {
+                let taken = TakenRecord { remembered: Vec::new(), forgotten };
+                batch.add(Draft::bare(Record::Taken(taken)), Waiting::Nobody);
             }
         }
         let records = batch.drafts.len();

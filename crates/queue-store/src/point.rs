@@ -19,6 +19,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "digest::written",
     "rotate::done",
     "carry::committed",
+    "retire::remembered",
     "retire::committed",
     "retire::unlinked",
     "clean::committed",

@@ -247,6 +247,14 @@ impl Queue {
         }
     }
 
+    /// Notes that whoever handed this message over will not repeat it: by what a repeat is recognised may be forgotten. Never
+    /// waited for.
+    pub fn forget(&self, key: MessageKey) {
+        if let Ok(work) = self.work() {
+            work.journal.forget(key);
+        }
+    }
+
     /// Makes it durable that a delivery is about to be made. Only when this returns `Ok` may a final dot be sent.
     pub async fn begin_attempt(
         &self,

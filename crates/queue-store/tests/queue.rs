@@ -85,6 +85,7 @@ fn message(key: MessageKey, recipients: u16, size: usize, content: Content) -> M
         envelope: envelope(recipients),
         content,
         settles: None,
+        handover: None,
     }
 }
 

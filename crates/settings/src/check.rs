@@ -178,6 +178,7 @@ fn listeners<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Vec<ListenerSettings> {
             [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)].map(loopback).to_vec()
         };
         let xclient_from = networks(read, &item.key("xclient_from"));
+        let once_from = networks(read, &item.key("once_from"));
         let authentication = authentication::mode(read, &item.key("authentication"));
         if let Some(address) = address {
             let tls = tls.flatten();
@@ -190,6 +191,7 @@ fn listeners<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Vec<ListenerSettings> {
                 proxy_protocol,
                 proxy_from,
                 xclient_from,
+                once_from,
                 authentication,
             });
         }

@@ -218,6 +218,8 @@ pub struct ListenerSettings {
     pub proxy_from: Vec<IpNet>,
     /// Who may say by XCLIENT whose session it passes on.
     pub xclient_from: Vec<IpNet>,
+    /// Who may name what it hands over, because a repeat is known.
+    pub once_from: Vec<IpNet>,
     /// What becomes of mail from strangers that is not from whom it says.
     pub authentication: Authentication,
 }

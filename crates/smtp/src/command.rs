@@ -6,6 +6,7 @@
 
 use mail_model::{Mailbox, Recipient, ReversePath};
 
+use crate::once;
 use crate::parameter::{MailParameters, ParameterError, RecipientParameters};
 use crate::path::{self, PathError};
 use crate::xclient::{self, ClientClaim};
@@ -39,6 +40,8 @@ pub enum Command {
     StartTls,
     /// `XCLIENT attribute=value…`, or `None` if it is malformed: only who may say it at all is told.
     Xclient(Option<Box<ClientClaim>>),
+    /// `XDONE name…`, or `None` if it is malformed. See [`crate::once`].
+    Done(Option<Vec<Box<str>>>),
     /// `AUTH mechanism [initial-response]`. RFC 4954 4.
     Auth(AuthRequest),
     /// A command that RFCs know and this server does not offer: EXPN, TURN, ETRN, SEND, SOML, SAML.
@@ -161,6 +164,7 @@ pub fn parse(line: &[u8]) -> Result<Command, SyntaxError> {
         "QUIT" => without_arguments(arguments, Command::Quit),
         "STARTTLS" => without_arguments(arguments, Command::StartTls),
         "XCLIENT" => Ok(Command::Xclient(xclient::parse(arguments, is_host_name).map(Box::new))),
+        "XDONE" => Ok(Command::Done(once::names(arguments))),
         "AUTH" => auth(arguments).map(Command::Auth),
         "NOOP" => Ok(Command::Noop),
         "HELP" => Ok(Command::Help),

@@ -11,6 +11,7 @@
 //! | [`sasl`] | names of mechanisms, and their messages in lines |
 //! | [`hello`] | EHLO, RSET, QUIT as lines |
 //! | [`xclient`] | what a trusted front says about its client |
+//! | [`once`] | names of hand-overs, so that a repeat makes no second copy |
 //! | [`limits`] | every bound and timeout |
 //!
 //! Only CRLF ends a line, only CRLF `.` CRLF ends a message, and a message with any other line end is refused.
@@ -41,6 +42,7 @@
 //!             Action::Body(bytes) => content.extend_from_slice(&bytes),
 //!             Action::EndOfMessage => answer = Some(Event::Stored(Storage::Stored("a-1-1".into()))),
 //!             Action::AbortMessage(_) => content.clear(),
+//!             Action::Release(_) => {}
 //!             // Only a session that was told to offer or believe them asks.
 //!             Action::StartTls | Action::Authenticate(_) | Action::ClientIs(_) => {}
 //!             Action::Close => {}
@@ -101,6 +103,7 @@ pub mod dot;
 pub mod hello;
 pub mod limits;
 mod line;
+pub mod once;
 pub mod parameter;
 pub mod path;
 pub mod reply;

@@ -4,7 +4,7 @@
 
 use mail_model::{BodyType, DsnReturn, Notify, OriginalRecipient};
 
-use crate::xtext;
+use crate::{once, xtext};
 
 /// Why a parameter is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -43,6 +43,8 @@ pub struct MailParameters {
     pub envid: Option<Box<str>>,
     /// AUTH=, decoded, empty for `<>`: who is said to have submitted the message. RFC 4954 5. It is read and not believed.
     pub submitter: Option<Box<str>>,
+    /// XONCE=, decoded: the name of this hand-over. Ours, see [`crate::once`].
+    pub once: Option<Box<str>>,
 }
 
 /// What RCPT says beside its path.
@@ -68,6 +70,9 @@ impl MailParameters {
                 "REQUIRETLS" => return Err(ParameterError::Value("REQUIRETLS")),
                 "RET" => found.ret = Some(ret(value).ok_or(ParameterError::Value("RET"))?),
                 "AUTH" => found.submitter = Some(submitter(value).ok_or(ParameterError::Value("AUTH"))?),
+                "XONCE" => {
+                    found.once = Some(value.and_then(once::name).ok_or(ParameterError::Value("XONCE"))?);
+                }
                 "ENVID" => found.envid = Some(envid(value).ok_or(ParameterError::Value("ENVID"))?),
                 _ => return Err(ParameterError::Unknown),
             }

@@ -34,7 +34,7 @@ mod receipt;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
-use mail_model::{Envelope, Moment, Recipient, Reply};
+use mail_model::{Envelope, Moment, Recipient, Reply, TAKEN_BEFORE};
 
 pub use self::config::{EarlyTalk, Extensions, Pipelining, SessionConfig};
 pub use self::event::{
@@ -86,6 +86,7 @@ struct Hello {
 struct Mail {
     envelope: Envelope,
     size: Option<u64>,
+    once: Option<Box<str>>,
 }
 
 /// Why a session is to close.
@@ -111,6 +112,7 @@ pub struct Session {
     state: State,
     protection: Protection,
     believes_xclient: bool,
+    knows_repeats: bool,
     login: Login,
     lines: LineReader,
     hello: Option<Hello>,
@@ -141,6 +143,7 @@ impl Session {
             state: State::Greeting,
             protection: Protection::None,
             believes_xclient: false,
+            knows_repeats: false,
             login: Login::default(),
             hello: None,
             mail: None,
@@ -471,14 +474,14 @@ impl Session {
             return self.close(answer::LOCAL_ERROR, AbortReason::Closed, out);
         };
         self.forget_message();
-        match storage {
-            Storage::Stored(id) => {
-                self.errors = 0;
-                self.commands_without_mail = 0;
-                reply::write(&Reply::from_peer(250, &format!("2.0.0 queued as {id}")), &mut self.replies);
-            }
-            Storage::Refused(reply) => self.refuse(Answer::Given(reply), out),
-        }
+        let taken = match storage {
+            Storage::Stored(id) => format!("2.0.0 queued as {id}"),
+            Storage::Repeated(id) => format!("2.0.0 {TAKEN_BEFORE} {id}"),
+            Storage::Refused(reply) => return self.refuse(Answer::Given(reply), out),
+        };
+        self.errors = 0;
+        self.commands_without_mail = 0;
+        reply::write(&Reply::from_peer(250, &taken), &mut self.replies);
     }
 
     // ---- greeting, errors, the end -------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ pub use self::event::{Action, Completion, ConnectionState, Event, PeerExtensions
 
 use crate::dot::DotEncoder;
 use crate::limits::{self, SendTimeouts};
+use crate::once;
 
 /// The most commands written before their replies are read.
 pub const GROUP_COMMANDS_MAX: usize = 100;
@@ -44,6 +45,8 @@ pub const GROUP_COMMANDS_MAX: usize = 100;
 /// A reply that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
+    /// To names that the peer may forget. Whatever it says changes nothing.
+    Done,
     Mail,
     /// Of the recipient at this position.
     Recipient(usize),
@@ -115,6 +118,20 @@ impl Transaction {
         transaction
     }
 
+    /// The same under a name, so that the peer knows a repeat, and with names that it may forget: where it offers to.
+    #[must_use]
+    pub fn named(mut self, name: &str, done: &[Box<str>]) -> Self {
+        if self.peer.once
+            && let Some((Expected::Mail, line)) = self.unsent.front_mut()
+        {
+            commands::add_name(line, name);
+            if !done.is_empty() {
+                self.unsent.push_front((Expected::Done, once::done(done)));
+            }
+        }
+        self
+    }
+
     /// Takes `event` and appends what is to be done to `out`.
     pub fn step(&mut self, event: Event, out: &mut Vec<Action>) {
         match event {
@@ -137,7 +154,7 @@ impl Transaction {
     #[must_use]
     pub fn timeout(&self, timeouts: &SendTimeouts) -> Duration {
         limits::span(match self.awaited.front() {
-            Some(Expected::Mail) => timeouts.mail_ms,
+            Some(Expected::Done | Expected::Mail) => timeouts.mail_ms,
             Some(Expected::Recipient(_)) => timeouts.recipient_ms,
             Some(Expected::Data) => timeouts.data_ms,
             Some(Expected::LoneDot | Expected::Final | Expected::FinalOf(_)) => timeouts.final_dot_ms,
@@ -248,7 +265,7 @@ impl Transaction {
         match (expected, reply.class()) {
             (Expected::Final, _) => return self.final_reply(&reply, out),
             (Expected::FinalOf(position), _) => return self.final_reply_of(position, reply, out),
-            (Expected::LoneDot, _) | (Expected::Mail, ReplyClass::Positive) => {}
+            (Expected::LoneDot | Expected::Done, _) | (Expected::Mail, ReplyClass::Positive) => {}
             (Expected::Mail | Expected::Data, ReplyClass::Transient | ReplyClass::Permanent) => {
                 self.unsent.clear();
                 self.decide_open(&reply, refused(&reply));

@@ -4,10 +4,11 @@
 //! ```text
 //! # a comment
 //! ! size 100                      a setting: size, recipients, errors, commands, line, early-talk, extensions none,
-//!                                 tls offered, tls active, xclient, strict (pipelining), rate,
+//!                                 tls offered, tls active, xclient, once, strict (pipelining), rate,
 //!                                 age, auth MECHANISM…, failures
 //! ! stepwise                      the dialogue depends on the client waiting: only fed line by line
 //! ? recipient <a@b> 550 5.7.1 no  the shell's answer to a question: sender, recipient, begin, store
+//! ? store * 250 ID                the message was taken before, under this id
 //! ? auth MESSAGE 334 text         the same to a message of a mechanism, `-` for none; 235 accepts, and so does no answer
 //! C: text                         the client sends text (with \xNN, \r, \n, \0, \\) and CRLF
 //! C> text                         the same without CRLF
@@ -18,6 +19,8 @@
 //! X: Reason                       a message was begun and aborted (a `*` stands for any reason)
 //! P: protocol                     what Received will say, where TLS is a setting
 //! I: claim                        a front told us whose session it is: ADDR
+//! N: name                         the message that begins bears this name
+//! K: names                        these will not be repeated
 //! T:                              we spoke TLS from here on
 //! Z:                              we closed the connection
 //! ```
@@ -45,6 +48,7 @@ struct Dialogue {
     config: SessionConfig,
     protection: Protection,
     believes_xclient: bool,
+    knows_repeats: bool,
     mechanisms: Vec<Mechanism>,
     answers: Vec<(String, String, Reply)>,
     stepwise: bool,
@@ -103,6 +107,7 @@ fn setting(dialogue: &mut Dialogue, text: &str) {
         "age" => limits.session_ms = value.parse().unwrap(),
         "strict" => dialogue.config.pipelining = Pipelining::Strict,
         "xclient" => dialogue.believes_xclient = true,
+        "once" => dialogue.knows_repeats = true,
         "stepwise" => dialogue.stepwise = true,
         "extensions" => {
             dialogue.config.extensions = Extensions {
@@ -123,6 +128,7 @@ fn parse(text: &str) -> Dialogue {
         config: SessionConfig::new(Domain::new("mx.example.test").unwrap()),
         protection: Protection::None,
         believes_xclient: false,
+        knows_repeats: false,
         mechanisms: Vec::new(),
         answers: Vec::new(),
         stepwise: false,
@@ -151,7 +157,7 @@ fn parse(text: &str) -> Dialogue {
                 ("shutdown", _) => Doing::Shutdown,
                 other => panic!("no doing {other:?}"),
             },
-            "S:" | "S~" | "M:" | "X:" | "P:" | "I:" | "T:" | "Z:" => {
+            "S:" | "S~" | "M:" | "X:" | "P:" | "I:" | "N:" | "K:" | "T:" | "Z:" => {
                 dialogue.wanted.last_mut().unwrap().push(line.trim_end().to_owned());
                 continue;
             }
@@ -185,6 +191,7 @@ impl<'a> Shell<'a> {
             session: Session::new(dialogue.config.clone(), now)
                 .protected(dialogue.protection)
                 .believing_xclient(dialogue.believes_xclient)
+                .knowing_repeats(dialogue.knows_repeats)
                 .authenticating(dialogue.mechanisms.as_slice()),
             now,
             input: BytesMut::new(),
@@ -238,6 +245,9 @@ impl<'a> Shell<'a> {
                 if self.dialogue.protection != Protection::None {
                     self.seen.push(format!("P: {}", start.protocol));
                 }
+                if let Some(name) = &start.once {
+                    self.seen.push(format!("N: {name}"));
+                }
                 let refusal = self.verdict("begin", "*");
                 if refusal.is_none() {
                     self.message = Some((envelope, Vec::new()));
@@ -252,6 +262,9 @@ impl<'a> Shell<'a> {
             Action::EndOfMessage => {
                 let (envelope, body) = self.message.take().unwrap();
                 if let Some(refusal) = self.verdict("store", "*") {
+                    if refusal.code == 250 {
+                        return Some(Event::Stored(Storage::Repeated(refusal.text)));
+                    }
                     return Some(Event::Stored(Storage::Refused(refusal)));
                 }
                 self.stored += 1;
@@ -261,6 +274,10 @@ impl<'a> Shell<'a> {
             Action::ClientIs(claim) => {
                 self.seen.push(format!("I: {:?}", claim.address));
                 Some(Event::Greet(self.verdict("client", "*").map_or(Greeting::Ready, Greeting::Refuse)))
+            }
+            Action::Release(names) => {
+                self.seen.push(format!("K: {}", names.join(" ")));
+                None
             }
             Action::StartTls => {
                 assert!(self.input.is_empty(), "nothing in clear is left");

@@ -12,7 +12,7 @@ type Outcome = (Vec<u8>, Vec<Vec<u8>>, bool);
 
 /// Says yes to everything. Checks the contract on the way.
 fn run(config: &SessionConfig, bytes: &[u8], size: usize) -> Outcome {
-    let mut session = Session::new(config.clone(), Moment(0)).believing_xclient(true);
+    let mut session = Session::new(config.clone(), Moment(0)).believing_xclient(true).knowing_repeats(true);
     let mut input = BytesMut::new();
     let mut outcome: Outcome = (Vec::new(), Vec::new(), false);
     let mut message: Option<Vec<u8>> = None;
@@ -51,6 +51,7 @@ fn run(config: &SessionConfig, bytes: &[u8], size: usize) -> Outcome {
                 }
                 Action::ClientIs(_) => events.push(Event::Greet(Greeting::Ready)),
                 Action::StartTls | Action::Authenticate(_) => unreachable!("it is not offered"),
+                Action::Release(names) => assert!(!names.is_empty()),
                 Action::AbortMessage(_) => assert!(message.take().is_some()),
                 Action::Close => {
                     assert!(message.is_none(), "a begun message is aborted before Close");
@@ -74,6 +75,7 @@ fn word() -> impl Strategy<Value = Vec<u8>> {
         b"BDAT 3 LAST\r\n",
         b"RSET\r\n",
         b"XCLIENT ADDR=192.0.2.7 HELO=c\r\n",
+        b"XDONE x y\r\n",
         b"STARTTLS\r\n",
         b"NOOP\r\n",
         b"QUIT\r\n",

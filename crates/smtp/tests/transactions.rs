@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! # a comment
-//! ! offers pipelining size=100 8bitmime smtputf8 chunking dsn lmtp
+//! ! offers pipelining size=100 8bitmime smtputf8 chunking dsn lmtp once
+//! ! done x y             names that the peer may forget
 //! ! from <a@b.test>      ! to <c@d.test>…      ! body text (escapes)      ! wants dsn, 8bit, smtputf8
 //! C: line                what must be written now, in order, with CRLF
 //! C> text                the same without CRLF
@@ -37,6 +38,7 @@ fn offers(text: &str) -> PeerExtensions {
             ("requiretls", _) => peer.require_tls = true,
             ("takes-8bit", _) => peer.takes_eight_bit = true,
             ("lmtp", _) => peer.lmtp = true,
+            ("once", _) => peer.once = true,
             other => panic!("no extension {other:?}"),
         }
     }
@@ -65,13 +67,15 @@ struct Story {
     peer: PeerExtensions,
     envelope: Envelope,
     body: String,
+    done: Vec<Box<str>>,
 }
 
 impl Story {
     fn begin(&self) -> Transaction {
         let indices: Vec<RecipientIndex> =
             (0..).zip(&self.envelope.recipients).map(|(index, _)| index).collect();
-        Transaction::new(self.peer, &self.envelope, &indices, self.body.len() as u64)
+        let transaction = Transaction::new(self.peer, &self.envelope, &indices, self.body.len() as u64);
+        transaction.named("a-1-2@de+mo", &self.done)
     }
 }
 
@@ -137,6 +141,7 @@ fn run(name: &str, text: &str, body_cut: usize) {
         peer: PeerExtensions::default(),
         envelope: Envelope::from_sender(ReversePath::Null),
         body: "hi\r\n".to_owned(),
+        done: Vec::new(),
     };
     let mut current: Option<Run<'_>> = None;
     let mut results = Vec::new();
@@ -153,6 +158,7 @@ fn run(name: &str, text: &str, body_cut: usize) {
                     story.envelope.recipients = mailboxes.map(Recipient::plain).collect();
                 }
                 "body" => story.body = unescape(value),
+                "done" => story.done = value.split(' ').map(Box::from).collect(),
                 "wants" => wants(&mut story.envelope, value),
                 "begin" | "truncated" => {
                     let transaction = story.begin();
@@ -235,7 +241,7 @@ fn a_thousand_recipients_leave_in_groups_whose_replies_fit_a_window() {
     envelope.recipients = (0..1000)
         .map(|n| Recipient::plain(Mailbox::new(&format!("r{n}"), domain.clone()).unwrap()))
         .collect();
-    let story = Story { peer: offers("pipelining"), envelope, body: "hi\r\n".to_owned() };
+    let story = Story { peer: offers("pipelining"), envelope, body: "hi\r\n".to_owned(), done: Vec::new() };
     let mut transaction = story.begin();
     let mut out = Vec::new();
     transaction.step(Event::Begin, &mut out);
@@ -262,7 +268,7 @@ fn an_address_that_could_break_its_line_or_brackets_is_failed_and_never_written(
     for local in ["\"a>b", "a..b", "a@b", "\"a\" b\"", "a,b"] {
         envelope.recipients.push(Recipient::plain(Mailbox::new(local, domain.clone()).unwrap()));
     }
-    let story = Story { peer: offers("pipelining"), envelope, body: String::new() };
+    let story = Story { peer: offers("pipelining"), envelope, body: String::new(), done: Vec::new() };
     let mut out = Vec::new();
     story.begin().step(Event::Begin, &mut out);
     let [Action::Done(completion)] = out.as_slice() else { panic!("{out:?}") };
@@ -275,7 +281,7 @@ fn each_phase_waits_as_long_as_rfc_5321_says() {
     let mut envelope = Envelope::from_sender(ReversePath::Null);
     let domain = Domain::new("d.test").unwrap();
     envelope.recipients = vec![Recipient::plain(Mailbox::new("a", domain).unwrap())];
-    let mut transaction = Story { peer: offers(""), envelope, body: String::new() }.begin();
+    let mut transaction = Story { peer: offers(""), envelope, body: String::new(), done: Vec::new() }.begin();
     let timeouts = SendTimeouts::default();
     let mut out = Vec::new();
     let mut waits = Vec::new();

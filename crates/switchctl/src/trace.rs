@@ -118,7 +118,8 @@ fn story(id: &MessageId, key: MessageKey, found: &History) -> Vec<Line> {
             | Record::Chunk { .. }
             | Record::Next { .. }
             | Record::Retire { .. }
-            | Record::Clean { .. } => {}
+            | Record::Clean { .. }
+            | Record::Taken(_) => {}
         }
     }
     lines

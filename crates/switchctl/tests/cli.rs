@@ -191,6 +191,7 @@ async fn accept(queue: &Queue, recipients: &[&str]) -> MessageKey {
         envelope: encode_envelope(&envelope),
         content: Content::Inline,
         settles: None,
+        handover: None,
     };
     queue.accept(record, Bytes::from_static(BODY)).await.unwrap();
     key

@@ -8,7 +8,7 @@ use super::message::Message;
 use super::packed::Packed;
 use super::walk::Walk;
 use super::{Balance, Books, Tally};
-use crate::record::{Doubt, MessageKey, RecipientState, Told, Totals};
+use crate::record::{Doubt, Handover, MessageKey, RecipientState, Taken, Told, Totals};
 
 impl Books {
     /// The queue.
@@ -21,6 +21,12 @@ impl Books {
     #[must_use]
     pub fn message(&self, key: MessageKey) -> Option<Message> {
         self.messages.get(&key)?.open()
+    }
+
+    /// True if there is such a message.
+    #[must_use]
+    pub fn is_live(&self, key: MessageKey) -> bool {
+        self.messages.contains_key(&key)
     }
 
     /// All live messages, in no order.
@@ -110,6 +116,29 @@ impl Books {
     #[must_use]
     pub fn unreplied(&self, epoch: Epoch) -> usize {
         self.unreplied.iter().filter(|key| key.epoch == epoch).count()
+    }
+
+    /// Messages that were handed over under this name, by whomever, whether they are live or not.
+    pub fn handed_over(&self, id: &str) -> impl Iterator<Item = (MessageKey, &Handover)> {
+        self.memory.under(id)
+    }
+
+    /// Hand-overs that are known by a record in a segment before this one, of messages accepted since then.
+    #[must_use]
+    pub fn handovers_before(&self, segment: SegmentId, since: WallTime) -> Vec<Taken> {
+        self.memory.before(segment, since)
+    }
+
+    /// How many hand-overs are remembered.
+    #[must_use]
+    pub fn handovers(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// About how many bytes of memory that takes.
+    #[must_use]
+    pub fn handovers_weight(&self) -> usize {
+        self.memory.weight()
     }
 
     /// Every segment before this one is retired.

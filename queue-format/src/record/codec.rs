@@ -6,9 +6,9 @@ use mail_model::{
 };
 
 use super::{
-    AttemptRecord, CarryRecord, ChunkRef, Content, Doubt, Failure, Kind, MessageKey, MessageRecord,
+    AttemptRecord, CarryRecord, ChunkRef, Content, Doubt, Failure, Handover, Kind, MessageKey, MessageRecord,
     MessageView, OperateRecord, OutcomeGroup, OutcomeRecord, RecipientStanding, RecipientState, Record,
-    SealEntry, SegmentRecord, Settles, Told, Totals, Verb, Verdict,
+    SealEntry, SegmentRecord, Settles, Taken, TakenRecord, Told, Totals, Verb, Verdict,
 };
 use crate::wire::{DecodeError, Reader, Writer};
 
@@ -75,13 +75,9 @@ fn encode(record: &Record, out: &mut Vec<u8>) {
         }
         Record::Next { segment } => put_segment(&mut w, *segment),
         Record::Retire { first_live } => put_segment(&mut w, *first_live),
-        Record::Replied(keys) => {
-            w.count(keys.len());
-            for key in keys {
-                put_key(&mut w, *key);
-            }
-        }
+        Record::Replied(keys) => put_keys(&mut w, keys),
         Record::Clean { totals } => put_totals(&mut w, totals),
+        Record::Taken(r) => put_taken(&mut w, r),
     }
 }
 
@@ -113,11 +109,9 @@ fn decode(kind: u8, meta: &[u8]) -> Decoded<Record> {
         k if k == Kind::Operate as u8 => Record::Operate(take_operate(r)?),
         k if k == Kind::Next as u8 => Record::Next { segment: take_segment(r)? },
         k if k == Kind::Retire as u8 => Record::Retire { first_live: take_segment(r)? },
-        k if k == Kind::Replied as u8 => {
-            let count = r.count(16, "replied messages")?;
-            Record::Replied((0..count).map(|_| take_key(r)).collect::<Result<_, _>>()?)
-        }
+        k if k == Kind::Replied as u8 => Record::Replied(take_keys(r, "replied messages")?),
         k if k == Kind::Clean as u8 => Record::Clean { totals: take_totals(r)? },
+        k if k == Kind::Taken as u8 => Record::Taken(take_taken(r)?),
         _ => return Err(DecodeError::Value("kind")),
     };
     r.end()?;
@@ -152,6 +146,38 @@ fn put_key(w: &mut Writer<'_>, key: MessageKey) {
 
 fn take_key(r: &mut Reader<'_>) -> Decoded<MessageKey> {
     Ok(MessageKey { epoch: Epoch(r.u64("message epoch")?), sequence: r.u64("message sequence")? })
+}
+
+fn put_keys(w: &mut Writer<'_>, keys: &[MessageKey]) {
+    w.count(keys.len());
+    for key in keys {
+        put_key(w, *key);
+    }
+}
+
+fn take_keys(r: &mut Reader<'_>, field: &'static str) -> Decoded<Vec<MessageKey>> {
+    let count = r.count(16, field)?;
+    (0..count).map(|_| take_key(r)).collect()
+}
+
+fn put_taken(w: &mut Writer<'_>, r: &TakenRecord) {
+    w.count(r.remembered.len());
+    for taken in &r.remembered {
+        put_key(w, taken.message);
+        w.u64(taken.received.0);
+        taken.handover.put(w);
+    }
+    put_keys(w, &r.forgotten);
+}
+
+fn take_taken(r: &mut Reader<'_>) -> Decoded<TakenRecord> {
+    let count = r.count(44, "hand-overs")?;
+    let taken = |_| {
+        let (message, received) = (take_key(r)?, WallTime(r.u64("time of receipt")?));
+        Ok(Taken { message, received, handover: Handover::read(r)? })
+    };
+    let remembered = (0..count).map(taken).collect::<Decoded<_>>()?;
+    Ok(TakenRecord { remembered, forgotten: take_keys(r, "forgotten hand-overs")? })
 }
 
 fn put_segment(w: &mut Writer<'_>, segment: SegmentId) {
@@ -273,9 +299,13 @@ fn put_message(w: &mut Writer<'_>, m: &MessageRecord) {
             }
         }
     }
-    match &m.settles {
-        None => w.u8(0),
-        Some(settles) => {
+    match (&m.settles, &m.handover) {
+        (None, None) => w.u8(0),
+        (None, Some(handover)) => {
+            w.u8(2);
+            handover.put(w);
+        }
+        (Some(settles), _) => {
             w.u8(1);
             put_key(w, settles.message);
             w.count(settles.recipients.len());
@@ -298,9 +328,9 @@ impl<'a> MessageView<'a> {
 }
 
 fn take_message(r: &mut Reader<'_>) -> Decoded<MessageRecord> {
-    let MessageView { key, received, size, origin, envelope, content, settles } = take_view(r)?;
+    let MessageView { key, received, size, origin, envelope, content, settles, handover } = take_view(r)?;
     let (origin, envelope) = (origin.to_owned(), envelope.to_vec());
-    Ok(MessageRecord { key, received, size, origin, envelope, content, settles })
+    Ok(MessageRecord { key, received, size, origin, envelope, content, settles, handover })
 }
 
 fn take_view<'a>(r: &mut Reader<'a>) -> Decoded<MessageView<'a>> {
@@ -318,19 +348,20 @@ fn take_view<'a>(r: &mut Reader<'a>) -> Decoded<MessageView<'a>> {
         }
         _ => return Err(DecodeError::Value("content")),
     };
-    let settles = match r.u8("settles")? {
-        0 => None,
+    let (settles, handover) = match r.u8("settles")? {
+        0 => (None, None),
+        2 => (None, Some(Handover::read(r)?)),
         1 => {
             let message = take_key(r)?;
             let count = r.count(3, "settled recipients")?;
             let recipients = (0..count)
                 .map(|_| Ok((r.u16("settled recipient")?, take_told(r)?)))
                 .collect::<Decoded<_>>()?;
-            Some(Settles { message, recipients })
+            (Some(Settles { message, recipients }), None)
         }
         _ => return Err(DecodeError::Value("settles")),
     };
-    Ok(MessageView { key, received, size, origin, envelope, content, settles })
+    Ok(MessageView { key, received, size, origin, envelope, content, settles, handover })
 }
 
 fn take_chunk(r: &mut Reader<'_>) -> Decoded<ChunkRef> {

@@ -3,23 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mail_model::{AttemptNumber, EnhancedStatus, Epoch, Moment, RecipientIndex, Reply, ReplyClass};
+use mail_model::{
+    AttemptNumber, EnhancedStatus, Epoch, Moment, RecipientIndex, Reply, ReplyClass, TAKEN_BEFORE,
+};
 use queue_format::record::{Failure, MessageKey, OperateRecord, OutcomeRecord, Verb, Verdict};
 use queue_store::{Announced, AppendError, ContentError, Refusal};
 use routing::{HostPort, NextHop};
 use schedule::{Outcome, Task};
 use settings::DoubleBounce;
-use smtp::transaction::{ConnectionState, RecipientResult};
+use smtp::transaction::{Completion, ConnectionState, RecipientResult};
 
 use super::care::{self, Care};
 use super::connection::Connection;
 use super::context::{Context, Phase};
 use super::destination::Destination;
-use super::octets;
 use super::plan::{self, Work};
 use super::transfer::{Content, Ended, Transfer};
 use super::verdict::{Judge, Sentence};
 use super::walk::Walk;
+use super::{handovers, octets};
 
 /// How long to wait after a failure that is our own.
 const OWN_FAILURE: Duration = Duration::from_secs(5);
@@ -263,7 +265,11 @@ impl Attempt<'_> {
         attempt: &mut Announced,
     ) -> Tried {
         let settings = self.context.settings.load_full();
+        let (cluster, id) = (&settings.cluster.id, self.context.queue.message_id(work.key));
+        let name = handovers::name(cluster, &id, work.received);
         loop {
+            let known = &self.context.handovers;
+            let over = if session.extensions.once { known.over(&session.host) } else { Vec::new() };
             let (queue, peer) = (&self.context.queue, session.extensions);
             let envelope = octets::fitting(queue, work.key, &work.envelope, &work.recipients, &peer).await;
             let transfer = Transfer {
@@ -272,6 +278,8 @@ impl Attempt<'_> {
                 phase: self.context.phase.subscribe(),
                 queue: &self.context.queue,
                 attempt: &mut *attempt,
+                name: &name,
+                over: &over,
                 heard: false,
                 damage: None,
             };
@@ -279,14 +287,20 @@ impl Attempt<'_> {
                 Ended::Done(completion) => (completion, None),
                 Ended::Damaged(error, completion) => (completion, Some(error)),
                 // It died while it waited: nobody's fault, and no attempt of its own.
-                Ended::Stale => match fresh(self.context, hop).await {
-                    Ok((connection, rest)) => {
-                        (session, walk) = (connection, Some(rest));
-                        continue;
+                Ended::Stale => {
+                    known.not_told(&session.host, over);
+                    match fresh(self.context, hop).await {
+                        Ok((connection, rest)) => {
+                            (session, walk) = (connection, Some(rest));
+                            continue;
+                        }
+                        Err(reply) => return Tried::unreached(self.context, work, &reply),
                     }
-                    Err(reply) => return Tried::unreached(self.context, work, &reply),
-                },
+                }
             };
+            if session.extensions.once {
+                self.note_handover(work, &session.host, &name, &completion);
+            }
             let lost = completion.connection == ConnectionState::MustClose;
             let nobody = completion.results.iter().all(|(_, r)| matches!(r, RecipientResult::Deferred(_)));
             let ours = damage.is_some() || *self.context.phase.borrow() == Phase::Stopped;
@@ -313,6 +327,28 @@ impl Attempt<'_> {
                 session.close();
             }
             return Tried { results: completion.results, reach, remote, secured, dsn, damage };
+        }
+    }
+
+    /// `host` knows repeats. It has the message now, or had it, or may have it.
+    fn note_handover(&self, work: &Work, host: &HostPort, name: &str, completion: &Completion) {
+        let context = self.context;
+        let may_have = |result: &RecipientResult| match result {
+            RecipientResult::Delivered(_) | RecipientResult::InDoubt(_) => true,
+            RecipientResult::Deferred(_) | RecipientResult::Failed(_) => false,
+        };
+        if completion.results.iter().any(|(_, result)| may_have(result)) {
+            context.handovers.made(work.key, host, name);
+        }
+        let had = |result: &RecipientResult| match result {
+            RecipientResult::Delivered(reply) => reply.text.starts_with(TAKEN_BEFORE),
+            RecipientResult::InDoubt(_) | RecipientResult::Deferred(_) | RecipientResult::Failed(_) => false,
+        };
+        let recipients = completion.results.iter().filter(|(_, result)| had(result)).count();
+        if recipients > 0 {
+            context.counters.doubts_settled.add(recipients as u64);
+            let id = context.queue.message_id(work.key);
+            tracing::info!(event = "delivery.doubt_settled", %id, recipients, %host);
         }
     }
 

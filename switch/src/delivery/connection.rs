@@ -21,8 +21,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use super::login;
 use super::wire::ReplyReader;
+use super::{login, offer};
 use crate::tls::{Demand, Stream, Tls, Trust};
 use crate::tracers::{Subject, Tracers};
 
@@ -211,12 +211,8 @@ impl Approach<'_> {
         client: &mut Client,
         is_verified: bool,
     ) -> Result<(PeerExtensions, bool, Vec<Mechanism>), mail_send::Error> {
-        let offered = match self.protocol {
-            Protocol::Smtp => client.ehlo(self.name.as_str()).await,
-            Protocol::Lmtp => client.lhlo(self.name.as_str()).await,
-        };
-        match offered {
-            Ok(offered) => {
+        match offer::ask(client, self.protocol, self.name).await {
+            Ok((offered, once)) => {
                 let offers = |capability| offered.has_capability(capability);
                 let extensions = PeerExtensions {
                     pipelining: offers(smtp_proto::EXT_PIPELINING),
@@ -227,6 +223,7 @@ impl Approach<'_> {
                     dsn: offers(smtp_proto::EXT_DSN),
                     // What is said in clear is not believed.
                     require_tls: is_verified && offers(smtp_proto::EXT_REQUIRE_TLS),
+                    once,
                     takes_eight_bit: self.takes_eight_bit,
                     lmtp: self.protocol == Protocol::Lmtp,
                 };

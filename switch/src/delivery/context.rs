@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::claims::Claims;
 use super::clear::ClearHosts;
 use super::destination::Destination;
+use super::handovers::Handovers;
 use super::idle::Idle;
 use super::pool::Pool;
 use super::recent::Recent;
@@ -80,6 +81,7 @@ pub(crate) struct Context {
     pub(crate) claims: Claims,
     pub(crate) pool: Pool,
     pub(crate) recent: Recent,
+    pub(crate) handovers: Handovers,
     /// Messages whose recipients must be looked at. Without a bound: each is on disk already, and is one number here.
     pub(crate) news: mpsc::UnboundedSender<MessageKey>,
     /// The dispatcher should look at the schedule.
@@ -121,6 +123,7 @@ impl Context {
             claims: Claims::default(),
             pool: Pool::default(),
             recent: Recent::default(),
+            handovers: Handovers::default(),
             news,
             wake: Notify::new(),
             sleeps_until: AtomicU64::new(u64::MAX),

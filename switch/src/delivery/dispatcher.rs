@@ -297,6 +297,10 @@ impl Dispatcher {
         let cache = self.context.settings.load().delivery.cache;
         self.context.pool.sweep(cache.idle, cache.connections, now);
         self.context.recent.sweep(now);
+        let handovers = &self.context.handovers;
+        if !handovers.is_empty() {
+            self.context.queue.books(|books| handovers.sweep(books));
+        }
         let claims = &self.context.claims;
         // Commits come between two sweeps.
         while claims.are_settling() && self.context.queue.books(|books| claims.sweep(books)) == Some(true) {}

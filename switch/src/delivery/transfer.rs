@@ -98,6 +98,9 @@ pub(crate) struct Transfer<'a> {
     pub(crate) queue: &'a Queue,
     /// Durable before the final dot.
     pub(crate) attempt: &'a mut Announced,
+    /// The name of the message, and those that the peer may forget, if it knows repeats.
+    pub(crate) name: &'a str,
+    pub(crate) over: &'a [Box<str>],
     pub(crate) heard: bool,
     pub(crate) damage: Option<ContentError>,
 }
@@ -119,7 +122,8 @@ impl Transfer<'_> {
             }
         }
         let extensions = self.connection.extensions;
-        let mut transaction = Transaction::new(extensions, envelope, recipients, content.size);
+        let transaction = Transaction::new(extensions, envelope, recipients, content.size);
+        let mut transaction = transaction.named(self.name, self.over);
         let mut actions = Vec::new();
         transaction.step(Event::Begin, &mut actions);
         let completion = loop {

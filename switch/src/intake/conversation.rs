@@ -6,6 +6,7 @@
 mod guard;
 mod line;
 mod permission;
+mod repeat;
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -33,6 +34,7 @@ use super::admission::Place;
 use super::checks::Checked;
 use super::inspection::{Exhibit, Inspection};
 use super::login::Login;
+use super::named::{self, Named};
 use super::outcome::{self, Remaining};
 use super::parts::{Door, Parts, Phase};
 use super::recipients;
@@ -86,6 +88,8 @@ pub(crate) struct Conversation {
     output: Vec<u8>,
     /// What inspectors are told of the message that comes, if somebody looks at it.
     inspected: Option<Inspected>,
+    /// The message that comes bears a name.
+    named: Option<Named>,
     /// Accepted messages whose 250 is not written yet.
     unreplied: Vec<MessageKey>,
     /// What the client did, as far as it was counted.
@@ -108,6 +112,7 @@ impl Conversation {
         let settings = parts.settings.load();
         let config = settings.limits.session.clone();
         let front = visitor::is_front(&settings, door, visitor.client);
+        let knows_repeats = named::is_offered(&parts, &settings, door, visitor.client);
         let mechanisms = match door.kind {
             ListenerKind::Relay => Vec::new(),
             ListenerKind::Submission => settings.auth.mechanisms.clone(),
@@ -128,6 +133,7 @@ impl Conversation {
             session: Session::new(config, parts.clock.now())
                 .protected(protection)
                 .believing_xclient(front)
+                .knowing_repeats(knows_repeats)
                 .authenticating(mechanisms),
             login: Login::default(),
             certificate: None,
@@ -138,6 +144,7 @@ impl Conversation {
             checked: Checked::default(),
             output: Vec::new(),
             inspected: None,
+            named: None,
             unreplied: Vec::new(),
             counted: Usage::default(),
             overdone: None,
@@ -277,6 +284,9 @@ impl Conversation {
                 }
                 Action::BeginMessage(start) => answer = Some(Event::Message(self.begin(&start))),
                 Action::Body(bytes) => {
+                    if let Some(named) = &mut self.named {
+                        named.take(&bytes);
+                    }
                     if let Some(upload) = &mut self.upload {
                         upload.take(&self.parts.queue, &bytes).await;
                     }
@@ -299,6 +309,7 @@ impl Conversation {
                     answer = Some(Event::Authentication(said));
                 }
                 Action::ClientIs(claim) => answer = Some(Event::Greet(self.reintroduce(&claim))),
+                Action::Release(names) => named::release(&self.parts.queue, &names),
                 Action::AbortMessage(reason) => self.abort(reason),
                 Action::Close => {}
             }
@@ -395,7 +406,9 @@ impl Conversation {
             recipients: envelope.recipients.len(),
             origin: self.origin(&start.client_name),
             envelope: encode_envelope(&envelope),
+            handover: None,
         };
+        self.named = start.once.clone().map(|name| Named::begin(name, &start.envelope));
         let size = start.size.unwrap_or(0);
         let upload = Upload::begin(heading, &field, &settings.limits, size);
         let hostname = &settings.limits.session.hostname;
@@ -424,6 +437,14 @@ impl Conversation {
         let Some(mut upload) = self.upload.take() else {
             let reply = Reply::local(451, EnhancedStatus::new(4, 3, 0), "local error");
             return Ok(Storage::Refused(reply));
+        };
+        // Held until it is stored, or is not.
+        let _turn = match self.named.take() {
+            None => None,
+            Some(named) => match self.recognise(named, &mut upload).await {
+                Ok(turn) => Some(turn),
+                Err(storage) => return Ok(storage),
+            },
         };
         let (heading, size, client) = (upload.heading(), upload.size(), self.visitor.client);
         let (key, from) = (heading.key, heading.from.clone());
@@ -497,6 +518,7 @@ impl Conversation {
     }
 
     fn abort(&mut self, reason: AbortReason) {
+        self.named = None;
         if let Some(upload) = self.upload.take() {
             upload.abandon(&self.parts.queue);
             self.parts.counters.aborted.add(1);

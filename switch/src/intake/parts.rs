@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::inspection::LiveInspection;
 use super::login::Logins;
+use super::turns::Turns;
 use crate::counters::Counters;
 use crate::names::LiveNames;
 use crate::readiness::Gate;
@@ -65,6 +66,8 @@ pub(crate) struct Parts {
     pub(crate) counters: Arc<Counters>,
     /// Whether new mail is taken.
     pub(crate) gate: Arc<Gate>,
+    /// Who stores a message that may be a repeat.
+    pub(crate) turns: Turns,
     /// Who is told of new mail.
     pub(crate) notice: Notice,
     /// What sessions are to do.

@@ -129,6 +129,7 @@ async fn store(parts: &Parts, left: Left, name: &str) -> Fate {
         recipients: envelope.recipients.len(),
         origin: format!("maildrop {name} uid {uid}"),
         envelope: encode_envelope(&envelope),
+        handover: None,
     };
     let inspection = parts.inspection.load_full();
     let upload = Upload::begin(heading, &field, &settings.limits, left.size);

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::{Bytes, BytesMut};
 use mail_model::{EnhancedStatus, Envelope, Reply, WallTime};
 use message::{Completion, Excess, HopCount, ResultsFilter, Shape};
-use queue_format::record::{ChunkRef, Content, MessageKey, MessageRecord, encode_envelope, mark_held};
+use queue_format::record::{
+    ChunkRef, Content, Handover, MessageKey, MessageRecord, encode_envelope, mark_held,
+};
 use queue_store::{AppendError, Queue, Refusal};
 use settings::LimitSettings;
 
@@ -35,6 +37,8 @@ pub(crate) struct Heading {
     pub(crate) origin: String,
     /// The envelope, encoded.
     pub(crate) envelope: Vec<u8>,
+    /// By what a repeat is recognised, if its client gave it a name.
+    pub(crate) handover: Option<Box<Handover>>,
 }
 
 /// Bytes of all messages together that are kept whole.
@@ -143,6 +147,11 @@ impl Upload {
         mark_held(&mut self.heading.envelope);
         self.heading.origin.push_str("; held: ");
         self.heading.origin.push_str(why);
+    }
+
+    /// A repeat is recognised by this.
+    pub(crate) fn name(&mut self, handover: Box<Handover>) {
+        self.heading.handover = Some(handover);
     }
 
     /// What the message's record will say.
@@ -288,6 +297,7 @@ impl Upload {
             envelope: self.heading.envelope,
             content,
             settles: None,
+            handover: self.heading.handover,
         };
         queue.accept(record, body.clone()).await.map(|()| body).map_err(|refusal| {
             if large || written {

@@ -86,6 +86,12 @@ pub(crate) fn is_front(settings: &Settings, door: Door, client: IpAddr) -> bool 
     listener.is_some_and(|listener| listener.xclient_from.iter().any(|network| network.contains(&client)))
 }
 
+/// True if `client` may name at this door what it hands over.
+pub(crate) fn is_known_switch(settings: &Settings, door: Door, client: IpAddr) -> bool {
+    let listener = settings.listeners.get(door.index);
+    listener.is_some_and(|listener| listener.once_from.iter().any(|network| network.contains(&client)))
+}
+
 /// Why nobody is known behind a balancer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Nameless {

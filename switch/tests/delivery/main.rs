@@ -80,6 +80,7 @@ async fn a_large_message_goes_out_piece_by_piece_and_unchanged() {
             envelope: encode_envelope(&envelope("from@example.test", &["a@example.test"])),
             content: Content::Chunks(chunks),
             settles: None,
+            handover: None,
         };
         site.queue.accept(record, Bytes::new()).await.unwrap();
         site.start();

@@ -134,6 +134,7 @@ impl Site {
             envelope: encode_envelope(envelope),
             content: Content::Inline,
             settles: None,
+            handover: None,
         };
         self.queue.accept(record, Bytes::copy_from_slice(body)).await.unwrap();
         if let Some(delivery) = &self.delivery {

@@ -12,7 +12,7 @@ use queue_store::Queue;
 use queue_store::inspect::top_lease;
 use rustix::process::Signal;
 
-use crate::site::{Config, Running, Site, begin, clock, key, say, until};
+use crate::site::{Config, Site, begin, clock, key, say, until};
 
 async fn active(queue: &Queue) {
     tokio::time::timeout(crate::site::PATIENCE, queue.state().wait_for(|state| *state == State::Active))
@@ -190,14 +190,7 @@ async fn new_mail_is_refused_with_452_while_the_disk_is_full_and_taken_when_it_i
 
 /// Makes this site node b of a cluster in which a is dead, with one message in a's queue.
 async fn orphan(site: &Site) {
-    let text = std::fs::read_to_string(site.config_file()).unwrap();
-    let cluster = "cluster:\n  id: demo\n  key_file: cluster.key\n  nodes:\n\
-                   \x20   - { id: a, heartbeat: [127.0.0.1:7101], control: 127.0.0.1:7201 }\n\
-                   \x20   - { id: b, heartbeat: [127.0.0.1:7102], control: 127.0.0.1:7202 }\n\
-                   node:\n  id: b\n";
-    let text = text.replace("cluster:\n  id: demo\nnode:\n  id: a\n", cluster);
-    std::fs::write(site.config_file(), text).unwrap();
-    std::fs::write(site.path().join("cluster.key"), "x").unwrap();
+    site.becomes_survivor();
     let queue = site.open_elsewhere(None);
     active(&queue).await;
     let mut envelope = Envelope::from_sender(ReversePath::Null);
@@ -210,23 +203,17 @@ async fn orphan(site: &Site) {
         envelope: encode_envelope(&envelope),
         content: Content::Inline,
         settles: None,
+        handover: None,
     };
     queue.accept(record, Bytes::from_static(b"hi\r\n")).await.unwrap();
     queue.release().await;
-}
-
-fn secondary(site: &Site, epoch: &str) -> Running {
-    let config = site.config_file();
-    let config = config.to_str().unwrap();
-    let take = ["--queue", "a", "--secondary", "--expected-epoch", epoch, "--reason", "expired"];
-    site.run(&[&["run", "--config", config], &take[..]].concat())
 }
 
 #[tokio::test]
 async fn a_secondary_listens_nowhere_and_gives_the_queue_back_on_order() {
     let site = Site::new(&Config::default());
     orphan(&site).await;
-    let mut switch = secondary(&site, "1");
+    let mut switch = site.take_over("1");
     until("it has the queue", || switch.log().contains("switch.active queue=a epoch=2 role=secondary")).await;
     let status = site.status().await;
     assert_eq!((status.state.as_str(), status.ready, status.queued_messages), ("ACTIVE", false, 1));
@@ -244,7 +231,7 @@ async fn a_secondary_listens_nowhere_and_gives_the_queue_back_on_order() {
 async fn a_secondary_that_comes_too_late_takes_nothing_and_ends_with_75() {
     let site = Site::new(&Config::default());
     orphan(&site).await;
-    let mut switch = secondary(&site, "7");
+    let mut switch = site.take_over("7");
     assert_eq!(switch.ended().await, 75);
     assert!(switch.log().contains("switch.gave_up"), "{}", switch.log());
     assert_eq!(lease(&site), (1, LeaseState::Released));

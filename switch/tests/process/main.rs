@@ -22,6 +22,7 @@ mod memory;
 mod metrics;
 mod mx;
 mod name_server;
+mod once;
 mod operate;
 mod proxied;
 mod published;

@@ -132,6 +132,26 @@ impl Site {
         Running::of(self.command(arguments), self)
     }
 
+    /// Makes this node b of a cluster in which a is dead; the queue stays a's.
+    pub(crate) fn becomes_survivor(&self) {
+        let text = std::fs::read_to_string(self.config_file()).unwrap();
+        let cluster = "cluster:\n  id: demo\n  key_file: cluster.key\n  nodes:\n\
+                       \x20   - { id: a, heartbeat: [127.0.0.1:7101], control: 127.0.0.1:7201 }\n\
+                       \x20   - { id: b, heartbeat: [127.0.0.1:7102], control: 127.0.0.1:7202 }\n\
+                       node:\n  id: b\n";
+        let text = text.replace("cluster:\n  id: demo\nnode:\n  id: a\n", cluster);
+        std::fs::write(self.config_file(), text).unwrap();
+        std::fs::write(self.path().join("cluster.key"), "x").unwrap();
+    }
+
+    /// A running secondary for queue a, which is at this epoch.
+    pub(crate) fn take_over(&self, epoch: &str) -> Running {
+        let config = self.config_file();
+        let config = config.to_str().unwrap();
+        let take = ["--queue", "a", "--secondary", "--expected-epoch", epoch, "--reason", "expired"];
+        self.run(&[&["run", "--config", config], &take[..]].concat())
+    }
+
     /// A running switch that takes mail.
     pub(crate) async fn start_ready(&self) -> Running {
         let running = self.start();

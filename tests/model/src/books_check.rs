@@ -131,6 +131,7 @@ fn message(id: u8) -> MessageRecord {
         envelope: encode_envelope(&envelope),
         content: Content::Inline,
         settles: None,
+        handover: None,
     }
 }
 

@@ -248,6 +248,7 @@ impl Switch {
             envelope: envelope(recipients),
             content: how,
             settles: None,
+            handover: None,
         };
         self.site.scheduler.wait(self.queue.accept(record, body))?;
         // The 250 is on its way: nothing of this process stands between it and the client.

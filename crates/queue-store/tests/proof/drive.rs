@@ -13,12 +13,12 @@ use mail_model::{
     ReversePath, Role, WallTime,
 };
 use queue_format::record::{
-    Content, MessageKey, MessageRecord, OperateRecord, OutcomeGroup, OutcomeRecord, Verb, Verdict,
+    Content, Handover, MessageKey, MessageRecord, OperateRecord, OutcomeGroup, OutcomeRecord, Verb, Verdict,
     encode_envelope,
 };
 use queue_store::{AppendError, Queue, QueueOptions, Refusal};
 
-use crate::model::{Fate, Model, Note, Rng, content};
+use crate::model::{Fate, Model, Note, Rng, content, name};
 
 /// A clock that stands still: leases never grow old by it.
 #[derive(Debug)]
@@ -97,7 +97,18 @@ pub(crate) fn message(key: MessageKey, recipients: u16, size: usize, content: Co
         envelope: envelope(recipients),
         content,
         settles: None,
+        handover: None,
     }
+}
+
+/// The same message, handed over under its name if it has one.
+fn named(record: MessageRecord) -> MessageRecord {
+    let handover = name(record.key).map(|id| {
+        let recipients = vec!["to0@example.test".into()].into();
+        let (id, sender) = (id.into(), "from@example.test".into());
+        Box::new(Handover { id, sender, octets: record.size, crc: 1, recipients })
+    });
+    MessageRecord { handover, ..record }
 }
 
 /// All of a message's content.
@@ -164,7 +175,7 @@ impl User<'_> {
         let key = self.queue.next_key();
         let len = usize::try_from(rng.below(9_000)).unwrap();
         let recipients = u16::try_from(1 + rng.below(3)).unwrap();
-        let record = message(key, recipients, len, Content::Inline);
+        let record = named(message(key, recipients, len, Content::Inline));
         self.note(Note::Offer { key, len, recipients });
         let answer = self.queue.accept(record, Bytes::from(content(key, len))).await;
         self.answered(answer)

@@ -53,14 +53,14 @@ fn a_queue_of_version_1_reads_back_to_the_same_books() {
     assert_eq!(told(&seen(&golden().join("queue"))), wanted);
 }
 
-async fn accept(queue: &Queue, recipients: u16, len: usize) -> MessageKey {
+pub(crate) async fn accept(queue: &Queue, recipients: u16, len: usize) -> MessageKey {
     let key = queue.next_key();
     let body = Bytes::from(content(key, len));
     queue.accept(message(key, recipients, len, Content::Inline), body).await.unwrap();
     key
 }
 
-async fn settle(queue: &Queue, message: MessageKey, recipient: u16, verdict: Verdict) {
+pub(crate) async fn settle(queue: &Queue, message: MessageKey, recipient: u16, verdict: Verdict) {
     let number = queue.begin_attempt(message, vec![recipient], "hop:25".into(), WallTime(5)).await.unwrap();
     let reply = Some(Reply { code: 450, enhanced: None, text: "later".into() });
     let groups = vec![OutcomeGroup { verdict, reply, recipients: vec![recipient] }];

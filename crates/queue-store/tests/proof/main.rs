@@ -11,6 +11,7 @@ mod disk;
 mod drive;
 mod full;
 mod golden;
+mod handover;
 mod model;
 mod power;
 mod race;

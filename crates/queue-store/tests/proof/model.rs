@@ -3,7 +3,7 @@
 //! Every request is noted before it is made and once it is answered. A crash between the two leaves both outcomes
 //! possible, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mail_model::Epoch;
 use queue_format::books::{Books, Standing};
@@ -139,6 +139,14 @@ impl Note {
     }
 }
 
+/// Longer ones come in pieces, and without a name.
+const INLINE_BELOW: usize = 9_000;
+
+/// Every third message is handed over under a name.
+pub(crate) fn name(key: MessageKey) -> Option<String> {
+    key.sequence.is_multiple_of(3).then(|| format!("{}-{}", key.epoch.0, key.sequence))
+}
+
 #[derive(Debug, Clone)]
 struct Known {
     fate: Fate,
@@ -158,6 +166,9 @@ struct Message {
 }
 
 impl Message {
+    fn is_inline(&self) -> bool {
+        self.len < INLINE_BELOW
+    }
     fn may_be_gone(&self) -> bool {
         self.recipients.iter().all(|r| r.fate.is_final() || r.asked.iter().any(|f| f.is_final()))
     }
@@ -171,6 +182,8 @@ impl Message {
 pub(crate) struct Model {
     messages: BTreeMap<MessageKey, Message>,
     last: Option<Note>,
+    /// Those that have a name and are durable, ever: nobody says that a name is over.
+    named: BTreeSet<MessageKey>,
     /// Recipients of acknowledged messages, ever.
     accepted: u64,
     delivered: u64,
@@ -204,9 +217,10 @@ impl Model {
     }
 
     fn all_answered(&mut self) {
-        for message in self.messages.values_mut() {
+        for (key, message) in &mut self.messages {
             if !message.acknowledged {
                 message.acknowledged = true;
+                self.named.extend(name(*key).map(|_| *key).filter(|_| message.is_inline()));
                 self.accepted += message.recipients.len() as u64;
             }
             message.open = (message.open.0 + message.open.1, 0);
@@ -264,6 +278,12 @@ impl Model {
                     message.agree(&found.standings).map_err(|what| format!("{key:?}: {what}"))?;
                 }
             }
+        }
+        let known = |key: &MessageKey| {
+            name(*key).is_some_and(|name| books.handed_over(&name).map(|(known, _)| known).eq([*key]))
+        };
+        if let Some(key) = self.named.iter().find(|key| !known(key)) {
+            return Err(format!("{key:?} was handed over under a name that is forgotten"));
         }
         if let Some((key, _)) = books.messages().find(|(key, _)| !self.messages.contains_key(key)) {
             return Err(format!("{key:?} was never offered, or was finished"));

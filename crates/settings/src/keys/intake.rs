@@ -71,6 +71,12 @@ pub(super) const KEYS: &[Key] = &[
         "Who may say by XCLIENT whose session it passes on (nginx, another MTA, a test): name, address, HELO. Only they are offered it.",
     ),
     key(
+        "listeners[].once_from[]",
+        "network",
+        Words("none"),
+        "Other mailswitches that relay to this one and are offered XONCE ([ONCE.md](ONCE.md)): what they hand over bears a name, and a repeat after a broken connection or a takeover is answered 250 without a second copy. List only hosts that you trust: who is listed can say that a message was here before.",
+    ),
+    key(
         "listeners[].authentication",
         "`off`, `mark` or `enforce`",
         Is("off"),

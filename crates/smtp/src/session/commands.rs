@@ -12,6 +12,7 @@ use super::receipt::Receipt;
 use super::{Hello, Mail, Question, Session, State};
 use crate::command::{ChunkHeader, Command, MailFrom, RcptTo};
 use crate::line::LineReader;
+use crate::once;
 use crate::parameter::MailParameters;
 use crate::reply;
 use crate::xclient::{self, ClientClaim, Said};
@@ -36,6 +37,7 @@ impl Session {
             Command::Auth(request) => self.authenticate(&request, out),
             Command::StartTls => self.start_tls(input, out),
             Command::Xclient(claim) => self.client_is(claim, out),
+            Command::Done(names) => self.done_with(names, out),
             Command::NotImplemented => self.error(answer::NOT_IMPLEMENTED, out),
         }
     }
@@ -43,7 +45,7 @@ impl Session {
     /// RFC 2920 3.1: the client must wait for the reply to this command, and we were told to insist on it.
     pub(super) fn must_be_last(&self, command: &Command) -> bool {
         let grouped = match command {
-            Command::Rset | Command::Mail(_) | Command::Rcpt(_) | Command::Bdat(_) => {
+            Command::Rset | Command::Mail(_) | Command::Rcpt(_) | Command::Bdat(_) | Command::Done(_) => {
                 self.config.extensions.pipelining && self.hello.as_ref().is_some_and(|hello| hello.extended)
             }
             // What follows QUIT is never read, and nobody is harmed by it; STARTTLS and XCLIENT look after themselves;
@@ -81,6 +83,7 @@ impl Session {
                 (offered.require_tls && self.protection == Protection::Tls, "REQUIRETLS"),
                 (self.protection == Protection::Offered, "STARTTLS"),
                 (self.believes_xclient, xclient::OFFER),
+                (self.knows_repeats, once::OFFER),
                 (auth.is_some(), auth.as_deref().unwrap_or_default()),
                 (true, "ENHANCEDSTATUSCODES"),
             ];
@@ -144,8 +147,26 @@ impl Session {
         };
         // Whoever that is has shown no password.
         self.login.done = false;
+        self.knows_repeats = false;
         self.flush(out);
         self.ask(Question::Client, Action::ClientIs(claim), out);
+    }
+
+    /// The same with whether its client may name what it hands over, because a repeat will be known. See [`crate::once`].
+    #[must_use]
+    pub fn knowing_repeats(self, knows_repeats: bool) -> Self {
+        Self { knows_repeats, ..self }
+    }
+
+    fn done_with(&mut self, names: Option<Vec<Box<str>>>, out: &mut Vec<Action>) {
+        match names {
+            _ if !self.knows_repeats => self.error(answer::DONE_DENIED, out),
+            None => self.error(answer::DONE_MALFORMED, out),
+            Some(names) => {
+                out.push(Action::Release(names));
+                self.without_mail(answer::OK, out);
+            }
+        }
     }
 
     fn mail(&mut self, mail: MailFrom, out: &mut Vec<Action>) {
@@ -165,6 +186,7 @@ impl Session {
             || (parameters.body.is_some() && !offered.eight_bit_mime)
             || (parameters.smtputf8 && !offered.smtputf8)
             || (parameters.require_tls && !(offered.require_tls && self.protection == Protection::Tls))
+            || (parameters.once.is_some() && !self.knows_repeats)
             || (parameters.submitter.is_some() && self.login.mechanisms.is_empty())
             || ((parameters.ret.is_some() || parameters.envid.is_some()) && !offered.dsn);
         if not_offered {
@@ -190,7 +212,7 @@ impl Session {
             body: envelope.body,
             smtputf8: envelope.smtputf8,
         };
-        let mail = Box::new(Mail { envelope, size: parameters.size });
+        let mail = Box::new(Mail { envelope, size: parameters.size, once: parameters.once });
         self.ask(Question::Sender(mail), Action::CheckSender(Box::new(request)), out);
     }
 
@@ -282,8 +304,8 @@ impl Session {
             // RFC 3848 has no name for HELO under TLS.
             (false, false, _, _) => "SMTP",
         };
-        let size = mail.size.or(size);
-        let start = MessageStart { envelope, client_name: hello.name.clone(), protocol, size };
+        let (size, once) = (mail.size.or(size), mail.once.take());
+        let start = MessageStart { envelope, client_name: hello.name.clone(), protocol, size, once };
         self.ask(question, Action::BeginMessage(Box::new(start)), out);
     }
 }

@@ -62,6 +62,8 @@ pub enum Verdict {
 pub enum Storage {
     /// It is durable under this id; `250 2.0.0 queued as ID` may be said.
     Stored(String),
+    /// It was taken before, under this id, and this copy is dropped.
+    Repeated(String),
     /// It is not kept. Tell the client this (4yz or 5yz).
     Refused(Reply),
 }
@@ -127,6 +129,8 @@ pub enum Action {
     ClientIs(Box<ClientClaim>),
     /// Question: what does the mechanism say to this? A mechanism that begins makes an exchange before it forgotten.
     Authenticate(AuthStep),
+    /// The client will not repeat the hand-overs of these names. No question.
+    Release(Vec<Box<str>>),
     /// The message that was begun will not be completed. Forget it.
     AbortMessage(AbortReason),
     /// Close the connection, after what was sent before. Nothing follows.
@@ -158,6 +162,8 @@ pub struct MessageStart {
     pub protocol: &'static str,
     /// The size the client declared, or that of its only chunk.
     pub size: Option<u64>,
+    /// The name that the client gave this hand-over.
+    pub once: Option<Box<str>>,
 }
 
 /// What protects the connection.

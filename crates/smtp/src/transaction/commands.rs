@@ -52,6 +52,16 @@ pub(crate) fn mail(
     Some(line)
 }
 
+/// Gives a hand-over its name, on the line of MAIL.
+pub(crate) fn add_name(line: &mut String, name: &str) {
+    if let Some(end) = line.strip_suffix("\r\n").map(str::len) {
+        line.truncate(end);
+        line.push_str(" XONCE=");
+        xtext::encode(name, line);
+        line.push_str("\r\n");
+    }
+}
+
 /// `RCPT`; `None` if the recipient cannot be written.
 pub(crate) fn rcpt(recipient: &Recipient, smtputf8: bool, peer: &PeerExtensions) -> Option<String> {
     let address = &recipient.address;

@@ -24,6 +24,8 @@ pub struct PeerExtensions {
     pub dsn: bool,
     /// RFC 8689, on a connection whose TLS was verified, or that does not leave this machine.
     pub require_tls: bool,
+    /// It knows repeats of what is handed over under a name. See [`crate::once`].
+    pub once: bool,
     /// Take 8-bit content without 8BITMIME being offered.
     pub takes_eight_bit: bool,
     /// RFC 2033: it speaks LMTP, and answers for each recipient it took when it has the message.

@@ -66,6 +66,7 @@ pub(super) async fn fill(dir: &Path, id: &QueueId, count: u32) -> Result<()> {
                     envelope: envelope.clone(),
                     content: Content::Inline,
                     settles: None,
+                    handover: None,
                 };
                 queue.accept(record, body.clone()).await.map_err(|refusal| anyhow!("{refusal}"))?;
             }

@@ -94,7 +94,8 @@ impl<W: Write, L: FnMut(&Letter, &[u8]) -> Result<String, String>> Dialogue<W, L
                 self.envelope = None;
                 None
             }
-            // Neither is offered, so neither is asked.
+            // None of it is offered, so none of it is asked.
+            Action::Release(_) => None,
             Action::StartTls | Action::ClientIs(_) | Action::Authenticate(_) | Action::Close => {
                 self.closed = true;
                 None
