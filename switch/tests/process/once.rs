@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use cluster::instance::{Order, State};
 use mail_model::{Epoch, Reason};
 use queue_format::record::decode_envelope;
-use rig::{Sink, SinkOptions};
+use rig::{Load, Rate, Sink, SinkOptions};
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -173,6 +174,37 @@ async fn a_receiver_killed_before_its_reply_knows_what_it_had_when_it_is_back() 
     assert!(receiver.log().contains("message.repeated"), "{}", receiver.log());
     assert_eq!(back.inspect().replay.books.totals().messages, 1);
     assert!(sink.wait_for(|tally| tally.deliveries >= 1, PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_load_no_lost_reply_and_no_death_of_the_receiver_makes_a_second_copy_or_loses_one() {
+    // It keeps what it takes.
+    let back = Site::new(&Config { listener: KNOWN, ..Config::default() });
+    let mut receiver = back.start_ready().await;
+    let line = Line::toward(back.smtp, Loss::Cut).await;
+    let front = before(&line);
+    let _sender = front.start_ready().await;
+    let run = Load { rate: Rate::PerSecond(200), ..Load::new(front.smtp, "once") }.start(clock());
+    let mut tally = run.watch();
+    for accepted in (20..=400).step_by(20) {
+        let enough = tally.wait_for(|tally| tally.accepted >= accepted);
+        tokio::time::timeout(PATIENCE, enough).await.unwrap().unwrap();
+        line.to_lose.fetch_add(1, Ordering::SeqCst);
+        if accepted % 160 == 0 {
+            receiver.signal(Signal::KILL);
+            receiver.ended().await;
+            receiver = back.start_ready().await;
+        }
+    }
+    run.stop();
+    let probes = run.finish(Duration::from_secs(10)).await;
+    let accepted = probes.iter().filter(|probe| probe.accepted.is_some()).count() as u64;
+    until("all is handed over", || front.inspect().replay.books.is_empty()).await;
+    let (sent, taken) = (front.inspect().replay.books.totals(), back.inspect().replay.books.totals());
+    assert_eq!((sent.messages, taken.messages), (accepted, accepted));
+    assert_eq!(sent.delivered, sent.accepted);
+    assert!(sent.in_doubt >= 10, "{sent:?}");
+    println!("{accepted} accepted, {} doubts, {} taken", sent.in_doubt, taken.messages);
 }
 
 /// Hands `text` over as x. The reply to the whole.
