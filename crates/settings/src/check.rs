@@ -404,6 +404,7 @@ fn limits<'a>(read: &mut Reader<'a>, at: &At<'a>, hostname: Option<Domain>) -> O
     session.limits.message_size = message_size.unwrap_or(default.message_size);
     session.limits.recipients = recipients.unwrap_or(default.recipients);
     let clients = clients::clients(read, at, &mut session);
+    let inspection_memory = clients::inspection_memory(read, at, session.limits.message_size);
     Some(LimitSettings {
         session,
         connections,
@@ -412,6 +413,7 @@ fn limits<'a>(read: &mut Reader<'a>, at: &At<'a>, hostname: Option<Domain>) -> O
         tls_handshake,
         hops,
         shape: clients::shape(read, at),
+        inspection_memory,
         send: SendTimeouts::default(),
         concurrency: ConcurrencyLimits { per_destination, total, initial },
     })

@@ -233,6 +233,8 @@ pub enum Authentication {
     /// It is said on top of it.
     Mark,
     /// What its domain wants refused is refused; all other has it said on top.
+    Refuse,
+    /// The same, and what its domain wants quarantined is held.
     Enforce,
 }
 
@@ -243,6 +245,7 @@ impl Authentication {
         match self {
             Self::Off => "off",
             Self::Mark => "mark",
+            Self::Refuse => "refuse",
             Self::Enforce => "enforce",
         }
     }
@@ -353,6 +356,8 @@ pub struct LimitSettings {
     pub hops: u32,
     /// How a message may be built.
     pub shape: ShapeLimits,
+    /// Bytes of all messages together that are kept at hand while they are inspected. At least `message_size`.
+    pub inspection_memory: u64,
     /// How long the sending side waits.
     pub send: SendTimeouts,
     /// Connections and open attempts toward destinations.

@@ -423,7 +423,7 @@ impl Conversation {
         // Probe mail of a drill, which its seal let in, is no affair of filters.
         let probe = start.envelope.recipients.iter().all(|to| routing::is_drill(&to.address));
         let looked_at = !probe && inspection.looks_at(self.door.index, trusted);
-        self.upload = Some(if looked_at { upload.kept_whole(hostname.as_str()) } else { upload });
+        self.upload = Some(if looked_at { upload.kept_whole(&settings.limits) } else { upload });
         self.inspected = looked_at.then(|| Inspected {
             inspection,
             trusted,

@@ -152,10 +152,9 @@ fn authenticator(
     settings: &Settings,
     listener: &ListenerSettings,
 ) -> Result<Option<Arc<dyn Inspector>>, String> {
-    let enforce = match listener.authentication {
-        Authentication::Off => return Ok(None),
-        Authentication::Mark => false,
-        Authentication::Enforce => true,
-    };
-    Ok(Some(Arc::new(Authenticator::new(settings, enforce)?)))
+    let mode = listener.authentication;
+    if mode == Authentication::Off {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(Authenticator::new(settings, mode)?)))
 }

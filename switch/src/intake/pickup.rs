@@ -134,7 +134,7 @@ async fn store(parts: &Parts, left: Left, name: &str) -> Fate {
     let inspection = parts.inspection.load_full();
     let upload = Upload::begin(heading, &field, &settings.limits, left.size);
     let hostname = settings.limits.session.hostname.as_str();
-    let mut upload = if inspection.looks_at(0, true) { upload.kept_whole(hostname) } else { upload };
+    let mut upload = if inspection.looks_at(0, true) { upload.kept_whole(&settings.limits) } else { upload };
     let mut content = left.content;
     loop {
         // Pieces are small and come from the page cache.

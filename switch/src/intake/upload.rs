@@ -4,7 +4,7 @@
 //! at most [`PIECE_MAX`] while it arrives, and the next bytes are not read before a piece is written: the client is slowed
 //! down to what the disk takes, and memory does not follow message size.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use mail_model::{EnhancedStatus, Envelope, Reply, WallTime};
@@ -41,26 +41,33 @@ pub(crate) struct Heading {
     pub(crate) handover: Option<Box<Handover>>,
 }
 
-/// Bytes of all messages together that are kept whole.
-const WHOLE_MAX: usize = 512 << 20;
-static WHOLE: AtomicUsize = AtomicUsize::new(0);
+/// Bytes of all messages of this process together that are kept whole.
+static WHOLE: AtomicU64 = AtomicU64::new(0);
 
 /// A message's part of that, until it is dropped.
-#[derive(Debug, Default)]
-pub(crate) struct Room(usize);
+#[derive(Debug)]
+pub(crate) struct Room {
+    taken: u64,
+    /// For all messages together.
+    max: u64,
+}
 
 impl Room {
+    fn new(limits: &LimitSettings) -> Self {
+        Self { taken: 0, max: limits.inspection_memory }
+    }
+
     /// Holds `size` bytes in all. False if there is no room.
     fn hold(&mut self, size: usize) -> bool {
-        let more = size.saturating_sub(self.0);
-        self.0 += more;
-        WHOLE.fetch_add(more, Ordering::Relaxed) + more <= WHOLE_MAX
+        let more = (size as u64).saturating_sub(self.taken);
+        self.taken += more;
+        WHOLE.fetch_add(more, Ordering::Relaxed) + more <= self.max
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        WHOLE.fetch_sub(self.0, Ordering::Relaxed);
+        WHOLE.fetch_sub(self.taken, Ordering::Relaxed);
     }
 }
 
@@ -114,9 +121,10 @@ impl Upload {
         Self { completion: Some(completion), ..self }
     }
 
-    /// The content is kept at hand as a whole, and loses the results of authentication that are forged in the name of `id`.
-    pub(crate) fn kept_whole(mut self, id: &str) -> Self {
-        self.copy = Some((ResultsFilter::new(id), BytesMut::new(), Room::default()));
+    /// The content is kept at hand as a whole, and loses the results of authentication that are forged in our name.
+    pub(crate) fn kept_whole(mut self, limits: &LimitSettings) -> Self {
+        let filter = ResultsFilter::new(limits.session.hostname.as_str());
+        self.copy = Some((filter, BytesMut::new(), Room::new(limits)));
         self
     }
 

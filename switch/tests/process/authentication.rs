@@ -10,6 +10,7 @@ use mail_auth::arc::ArcSealer;
 use mail_auth::common::crypto::{RsaKey, Sha256};
 use mail_auth::common::headers::HeaderWriter as _;
 use mail_auth::{AuthenticatedMessage, AuthenticationResults, MessageAuthenticator};
+use queue_format::record::RecipientState;
 use rig::{Sink, SinkOptions};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -111,12 +112,32 @@ async fn a_machine_without_certificates_of_authorities_judges_all_the_same() {
 async fn what_its_domain_wants_refused_is_refused_and_what_cannot_be_told_waits() {
     let zone = "good TXT \"v=spf1 ip4:127.0.0.1 -all\"\n_dmarc.good TXT \"v=DMARC1; p=reject\"\n\
                 bad TXT \"v=spf1 -all\"\n_dmarc.bad TXT \"v=DMARC1; p=reject\"\n\
+                kept TXT \"v=spf1 -all\"\n_dmarc.kept TXT \"v=DMARC1; p=quarantine\"\n\
                 soft TXT \"v=spf1 -all\"\n_dmarc.soft TXT \"v=DMARC1; p=none\"\n\
                 lost TXT \"v=spf1 -all\"\n_dmarc.lost CNAME x.down\n";
-    let Some(scene) = Scene::new(zone, "authentication: enforce", false, "", None).await else { return };
-    for (domain, code) in [("good", 250), ("bad", 550), ("soft", 250), ("lost", 451), ("unknown", 250)] {
-        let from = format!("a@{domain}.test");
-        assert_eq!(scene.send(&from, &message(&from)).await, code, "{domain}");
+    for (mode, held) in [("authentication: enforce", 1), ("authentication: refuse", 0)] {
+        let Some(scene) = Scene::new(zone, mode, false, "", None).await else { return };
+        for (domain, code) in
+            [("good", 250), ("bad", 550), ("kept", 250), ("soft", 250), ("lost", 451), ("unknown", 250)]
+        {
+            let from = format!("a@{domain}.test");
+            assert_eq!(scene.send(&from, &message(&from)).await, code, "{domain}");
+        }
+        // What its domain wants quarantined is held, or goes on with its field, and nothing else waits.
+        scene.arrived(4 - held).await;
+        until("the others are gone", || scene.site.inspect().replay.books.balance().queued == held).await;
+        let books = scene.site.inspect().replay.books;
+        let states: Vec<_> = books
+            .messages()
+            .flat_map(|(_, m)| m.standings.iter().map(|s| s.state).collect::<Vec<_>>())
+            .collect();
+        assert!(states.iter().all(|state| *state == RecipientState::Held), "{mode}: {states:?}");
+        assert_eq!(states.len() as u64, held, "{mode}");
+        let texts: Vec<_> =
+            scene.sink.deliveries().into_iter().filter_map(|d| String::from_utf8(d.content?).ok()).collect();
+        let went =
+            texts.iter().any(|text| text.contains("dmarc=fail") && text.contains("header.from=kept.test"));
+        assert_eq!(went, held == 0, "{mode}");
     }
 }
 

@@ -231,6 +231,37 @@ async fn a_filter_that_breaks_off_or_talks_nonsense_counts_as_one_that_is_away()
     }
 }
 
+/// Each chunk has an answer of its own, so what was said before it is in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_under_inspection_take_no_more_memory_than_they_may_and_the_client_comes_again() {
+    let filters = "filters: [ { kind: clamd, address: '127.0.0.1:9', timeout: 200ms, on_error: accept } ]\n";
+    let sink = Sink::start(SinkOptions::new(clock())).unwrap();
+    let site =
+        Site::new(&Config { next_hop: Some(sink.address()), top: filters.to_owned(), ..Config::default() });
+    site.configure_more("limits: { message_size: 1MiB, inspection_memory: 1MiB }");
+    let _switch = site.start_ready().await;
+    let chunk = [b"Subject: x\r\n\r\n".to_vec(), b"0123456789abcdef\r\n".repeat(40_000)].concat();
+    let begin = async |last: &str| {
+        let mut client = site.client().await;
+        assert_eq!(say(&mut client, "MAIL FROM:<a@client.test>").await.code, 250);
+        assert_eq!(say(&mut client, "RCPT TO:<b@example.test>").await.code, 250);
+        client
+            .send([format!("BDAT {}{last}\r\n", chunk.len()).into_bytes(), chunk.clone()].concat())
+            .await
+            .unwrap();
+        let reply = client.reply().await.unwrap();
+        (client, reply)
+    };
+    let (mut first, reply) = begin("").await;
+    assert_eq!(reply.code, 250, "{reply:?}");
+    let (_, refused) = begin(" LAST").await;
+    assert_eq!((refused.code, &refused.text()[..5]), (452, "4.3.1"), "{refused:?}");
+    // Who came first is not hurt, and when it is done there is room again.
+    assert_eq!(say(&mut first, "BDAT 0 LAST").await.code, 250);
+    assert_eq!(begin(" LAST").await.1.code, 250);
+    assert!(sink.wait_for(|tally| tally.deliveries == 2, PATIENCE).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_filter_sees_the_mail_that_is_meant_for_it_and_none_that_is_too_large() {
     let away = "kind: clamd, address: '127.0.0.1:9'";

@@ -11,8 +11,9 @@ pub(super) fn mode<'a>(read: &mut Reader<'a>, at: &At<'a>) -> Authentication {
     let mode = read.parsed(at, |text| match text {
         "off" => Ok(Authentication::Off),
         "mark" => Ok(Authentication::Mark),
+        "refuse" => Ok(Authentication::Refuse),
         "enforce" => Ok(Authentication::Enforce),
-        other => Err(format!("'{other}' is no mode of authentication; write off, mark or enforce")),
+        other => Err(format!("'{other}' is no mode of authentication; write off, mark, refuse or enforce")),
     });
     mode.unwrap_or_default()
 }

@@ -22,6 +22,7 @@ const TARPIT: Duration = Duration::from_secs(1);
 const HEADER_SIZE: u64 = 1 << 20;
 const HEADER_FIELDS: u32 = 2_000;
 const MIME_DEPTH: u32 = 100;
+const INSPECTION_MEMORY: u64 = 512 << 20;
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Reads the bounds of clients, and those of their sessions into `session`. Who is exempt is read by [`exempt`].
@@ -85,6 +86,19 @@ fn sessions<'a>(read: &mut Reader<'a>, at: &At<'a>, session: &mut SessionConfig)
         other => Err(format!("'{other}' is neither; write tolerate or strict")),
     });
     session.pipelining = pipelining.unwrap_or_default();
+}
+
+/// What all messages under inspection may take. The default grows with `message_size`; what is written must hold one message.
+pub(super) fn inspection_memory<'a>(read: &mut Reader<'a>, at: &At<'a>, message_size: u64) -> u64 {
+    let at = at.key("inspection_memory");
+    let written = read.size(&at, 1 << 20..=1 << 40, "1MiB", "1TiB");
+    if written.is_some_and(|written| written < message_size) {
+        let what = format!(
+            "less than limits.message_size ({message_size} bytes), so that the largest message could never be taken; raise it"
+        );
+        read.fault(&at, what);
+    }
+    written.unwrap_or(INSPECTION_MEMORY.max(message_size))
 }
 
 /// How a message may be built.

@@ -78,9 +78,9 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key(
         "listeners[].authentication",
-        "`off`, `mark` or `enforce`",
+        "`off`, `mark`, `refuse` or `enforce`",
         Is("off"),
-        "What becomes of mail from strangers by SPF, DKIM, DMARC and ARC. `mark`: an Authentication-Results field says it (RFC 8601), and those that are forged in this switch's name are removed. `enforce`: mail that DMARC fails and whose domain says `reject` gets 550, and 451 while that cannot be told.",
+        "What becomes of mail from strangers by SPF, DKIM, DMARC and ARC. `mark`: an Authentication-Results field says it (RFC 8601), and those that are forged in this switch's name are removed. `refuse`: mail that DMARC fails and whose domain says `reject` gets 550, and 451 while that cannot be told; what is to be quarantined is taken with its field, for mailboxes that sort by it. `enforce`: the same, and what its domain wants quarantined is held until an operator releases it (`state:held`).",
     ),
     key(
         "auth.users",
@@ -374,6 +374,12 @@ pub(super) const KEYS: &[Key] = &[
         "number",
         Is("100"),
         "A message whose parts nest deeper is refused with 554 5.6.0.",
+    ),
+    key(
+        "limits.inspection_memory",
+        "size",
+        Is("512MiB"),
+        "What all messages together may take that are kept at hand as a whole, because authentication, a filter or a signature needs it. A message beyond that gets 452 4.3.1 and is sent again by its client. At least `message_size`.",
     ),
     key(
         "limits.hops",

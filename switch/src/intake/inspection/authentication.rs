@@ -1,11 +1,12 @@
 //! Whether mail is from whom it says: SPF (RFC 7208), DKIM (RFC 6376), ARC (RFC 8617) and DMARC, and the field that tells it to
 //! those who read the message after us (RFC 8601). mail-auth judges; what follows from it is decided here.
 //!
-//! | DMARC | `mark` | `enforce` |
-//! |---|---|---|
-//! | fails, and its domain says reject | taken | 550 5.7.26 (RFC 7372) |
-//! | cannot be told now | taken | 451 4.7.26 |
-//! | anything else | taken | taken |
+//! | DMARC | `mark` | `refuse` | `enforce` |
+//! |---|---|---|---|
+//! | fails, and its domain says reject | taken | 550 5.7.26 (RFC 7372) | 550 5.7.26 |
+//! | fails, and its domain says quarantine | taken | taken | taken and held, as what a filter wants quarantined |
+//! | cannot be told now | taken | 451 4.7.26 | 451 4.7.26 |
+//! | anything else | taken | taken | taken |
 
 use std::fmt;
 
@@ -13,32 +14,34 @@ use mail_auth::common::headers::HeaderWriter;
 use mail_auth::dmarc::Policy;
 use mail_auth::dmarc::verify::DmarcParameters;
 use mail_auth::spf::verify::SpfParameters;
-use mail_auth::{AuthenticatedMessage, AuthenticationResults, DmarcResult, MessageAuthenticator};
+use mail_auth::{
+    AuthenticatedMessage, AuthenticationResults, DmarcOutput, DmarcResult, MessageAuthenticator,
+};
 use mail_model::{EnhancedStatus, Reply, ReversePath};
-use settings::Settings;
+use settings::{Authentication, Settings};
 
-use super::exhibit::{Exhibit, Inspecting, Inspector, Opinion, heavy};
+use super::exhibit::{Changes, Exhibit, Inspecting, Inspector, Opinion, heavy};
 
 /// Looks at mail of strangers.
 pub(super) struct Authenticator {
     judge: MessageAuthenticator,
     hostname: String,
-    enforce: bool,
+    mode: Authentication,
 }
 
 impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authenticator").field("enforce", &self.enforce).finish_non_exhaustive()
+        f.debug_struct("Authenticator").field("mode", &self.mode).finish_non_exhaustive()
     }
 }
 
 impl Authenticator {
     /// It asks the same servers as everybody else here.
-    pub(super) fn new(settings: &Settings, enforce: bool) -> Result<Self, String> {
+    pub(super) fn new(settings: &Settings, mode: Authentication) -> Result<Self, String> {
         // Built by itself, it would want certificates of authorities, which a small machine has not.
         let resolver = lookup::for_library(&settings.dns).map_err(|error| error.to_string())?;
         let judge = MessageAuthenticator(resolver);
-        Ok(Self { judge, hostname: settings.node.hostname.to_string(), enforce })
+        Ok(Self { judge, hostname: settings.node.hostname.to_string(), mode })
     }
 
     async fn look(&self, exhibit: &Exhibit) -> Opinion {
@@ -64,35 +67,10 @@ impl Authenticator {
         let arc = self.judge.verify_arc(&message).await;
         let domain = sender.rsplit_once('@').map_or(helo, |(_, domain)| domain);
         let dmarc = self.judge.verify_dmarc(DmarcParameters::new(&message, &dkim, domain, &spf)).await;
-        let verdict = dmarc.result();
-        if self.enforce {
-            let named = dmarc.domain();
-            let refuse = |code: u16, class: u8, text: String| {
-                Opinion::Refuse(Reply::local(code, EnhancedStatus::new(class, 7, 26), text))
-            };
-            match (&verdict, dmarc.policy()) {
-                (DmarcResult::Fail(_), Policy::Reject) => {
-                    return refuse(
-                        550,
-                        5,
-                        format!(
-                            "not authenticated, and {named} says that such mail is to be refused (DMARC)"
-                        ),
-                    );
-                }
-                (DmarcResult::TempError(_), _) => {
-                    return refuse(
-                        451,
-                        4,
-                        "authentication cannot be checked now, try again later".to_owned(),
-                    );
-                }
-                (
-                    DmarcResult::Pass | DmarcResult::Fail(_) | DmarcResult::PermError(_) | DmarcResult::None,
-                    _,
-                ) => {}
-            }
-        }
+        let hold = match self.follows(&dmarc) {
+            Ok(hold) => hold,
+            Err(refusal) => return Opinion::Refuse(refusal),
+        };
         let results = AuthenticationResults::new(hostname);
         let results = if sender.is_empty() {
             results.with_spf_ehlo_result(&spf, client, helo)
@@ -101,10 +79,38 @@ impl Authenticator {
         };
         let results = results.with_dkim_results(&dkim, message.from()).with_dmarc_result(&dmarc);
         if message.as_headers.is_empty() {
-            return Opinion::fields(results.to_header());
+            return marked(results.to_header(), hold);
         }
-        Opinion::fields(chain_told(&results.with_arc_result(&arc, client).to_header()))
+        marked(chain_told(&results.with_arc_result(&arc, client).to_header()), hold)
     }
+
+    /// Why the message is held, if it is; or why it is not taken.
+    fn follows(&self, dmarc: &DmarcOutput) -> Result<Option<String>, Reply> {
+        let named = dmarc.domain();
+        let refusal = |code, class, text: String| Reply::local(code, EnhancedStatus::new(class, 7, 26), text);
+        match (self.mode, dmarc.result(), dmarc.policy()) {
+            (Authentication::Off | Authentication::Mark, _, _) => Ok(None),
+            (_, DmarcResult::Fail(_), Policy::Reject) => {
+                let why = "not authenticated, and its domain says that such mail is to be refused (DMARC)";
+                Err(refusal(550, 5, format!("{named}: {why}")))
+            }
+            (Authentication::Enforce, DmarcResult::Fail(_), Policy::Quarantine) => {
+                Ok(Some(format!("dmarc: quarantine, as {named} wishes")))
+            }
+            (_, DmarcResult::TempError(_), _) => {
+                Err(refusal(451, 4, "authentication cannot be checked now, try again later".to_owned()))
+            }
+            (
+                Authentication::Refuse | Authentication::Enforce,
+                DmarcResult::Pass | DmarcResult::Fail(_) | DmarcResult::PermError(_) | DmarcResult::None,
+                _,
+            ) => Ok(None),
+        }
+    }
+}
+
+fn marked(top: String, hold: Option<String>) -> Opinion {
+    Opinion::Changes(Box::new(Changes { top, hold, ..Changes::default() }))
 }
 
 /// RFC 8617 4.4: a chain passes or fails; the words that signatures have besides are none of a chain.
