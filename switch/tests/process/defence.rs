@@ -143,3 +143,71 @@ async fn slow_clients_lose_their_place_and_others_get_it() {
         assert!(clock().now() < deadline, "the places come back");
     }
 }
+
+/// The codes of a greeting and of what follows, until there is no answer or all was said.
+async fn said(site: &Site, ip: &str, lines: &[&str]) -> Vec<u16> {
+    let mut client = site.connect_from(ip).await;
+    let mut codes = Vec::new();
+    for line in std::iter::once(&"").chain(lines) {
+        if !line.is_empty() {
+            client.send(format!("{line}\r\n")).await.ok();
+        }
+        let Ok(reply) = client.reply().await else { break };
+        codes.push(reply.code);
+    }
+    codes
+}
+
+/// What a stranger may not, by each bound; and a node of the cluster that does the same.
+#[tokio::test]
+async fn a_node_of_the_cluster_is_exempt_from_every_bound_that_a_stranger_meets() {
+    const NODE: &str = "127.0.0.6";
+    let hello = "EHLO peer.test";
+    let (mail, rcpt) = ("MAIL FROM:<a@client.test>", "RCPT TO:<b@example.test>");
+    // The bound, what is said in one session and how it ends for a stranger, in the session or the one after it.
+    let cases: [(&'static str, &[&str], u16); 6] = [
+        ("per_minute: { connections: 1 }", &[hello], 421),
+        ("per_minute: { messages: 1 }", &[hello, mail, "RSET", mail], 450),
+        ("per_minute: { recipients: 1 }", &[hello, mail, rcpt, rcpt], 450),
+        ("per_minute: { commands: 3 }", &[hello, "NOOP", "NOOP", "NOOP", "NOOP"], 421),
+        ("per_minute: { errors: 1 }", &[hello, "NONSENSE", "NONSENSE", "NOOP"], 421),
+        // Two clients of a network: the bound of each is 1, and of all of them 1.
+        ("network_factor: 1\n  per_minute: { messages: 1 }", &[hello, mail], 450),
+    ];
+    for (bound, lines, code) in cases {
+        let site = site(bound);
+        site.configure_more(
+            "cluster: { nodes: [ { id: a, heartbeat: ['127.0.0.5:7101'], control: '127.0.0.5:7201' }, \
+             { id: b, heartbeat: ['127.0.0.6:7102'], control: '127.0.0.6:7202' } ], key_file: cluster.key }",
+        );
+        let key = site.path().join("cluster.key");
+        std::fs::write(&key, "0".repeat(64)).unwrap();
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let _switch = site.start_ready().await;
+        let mut stranger = said(&site, "127.0.0.7", lines).await;
+        stranger.extend(said(&site, "127.0.0.8", lines).await);
+        stranger.extend(said(&site, "127.0.0.7", lines).await);
+        assert!(stranger.contains(&code), "{bound}: {stranger:?}");
+        for _ in 0..3 {
+            let node = said(&site, NODE, lines).await;
+            assert!(!node.contains(&code) && node.len() == lines.len() + 1, "{bound}: {node:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_of_the_cluster_is_greeted_at_once_and_never_kept_waiting_for_an_error() {
+    let site = site("greet_delay: 20s\n  tarpit_after: 1\n  tarpit: 20s");
+    site.configure_more(
+        "cluster: { nodes: [ { id: a, heartbeat: ['127.0.0.5:7101'], control: '127.0.0.5:7201' }, \
+         { id: b, heartbeat: ['127.0.0.6:7102'], control: '127.0.0.6:7202' } ], key_file: cluster.key }",
+    );
+    let key = site.path().join("cluster.key");
+    std::fs::write(&key, "0".repeat(64)).unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let _switch = site.start_ready().await;
+    let began = clock().now();
+    let lines = ["EHLO peer.test", "NONSENSE", "NONSENSE", "NONSENSE"];
+    assert_eq!(said(&site, "127.0.0.6", &lines).await, [220, 250, 500, 500, 500]);
+    assert!(clock().now().since(began) < Duration::from_secs(10));
+}

@@ -106,6 +106,59 @@ async fn promtool_finds_no_fault_with_the_page() {
     assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
 }
 
+/// Every series of a page, the destination's name aside.
+fn series(page: &str) -> Vec<String> {
+    let rows = page.lines().filter(|row| !row.starts_with('#'));
+    let series = rows.filter_map(|row| row.rsplit_once(' ')).map(|(series, _)| {
+        match series.split_once("destination=\"") {
+            Some((before, rest)) => format!("{before}{}", rest.split_once('"').unwrap().1),
+            None => series.to_owned(),
+        }
+    });
+    let mut series: Vec<String> = series.collect();
+    series.sort_unstable();
+    series
+}
+
+/// Each of many clients sends to a next hop of its own, at which nobody is, and errs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_does_not_grow_with_clients_and_destinations() {
+    let site = Site::new(&Config { trusted: "127.0.0.0/8", ..Config::default() });
+    let routes = (1..=80).map(|n| format!("{{ match: d{n}.test, next_hop: '127.0.2.{n}:9' }}"));
+    site.configure_more(&format!("routes: [ {} ]", routes.collect::<Vec<_>>().join(", ")));
+    let _switch = site.start_ready().await;
+    let mut pages = Vec::new();
+    for clients in [1..=40, 41..=80] {
+        let sent = *clients.end();
+        for n in clients {
+            let mut client = site.connect_from(&format!("127.0.1.{n}")).await;
+            assert_eq!(client.reply().await.unwrap().code, 220);
+            assert_eq!(say(&mut client, "EHLO client.test").await.code, 250);
+            assert_eq!(say(&mut client, "NONSENSE").await.code, 500);
+            assert_eq!(say(&mut client, &format!("MAIL FROM:<a@c{n}.test>")).await.code, 250);
+            assert_eq!(say(&mut client, &format!("RCPT TO:<b@d{n}.test>")).await.code, 250);
+            assert_eq!(say(&mut client, "DATA").await.code, 354);
+            assert_eq!(say(&mut client, "Subject: x\r\n\r\nx\r\n.").await.code, 250);
+        }
+        let tried = || {
+            let page = page(&site);
+            let deferred = value(&page, "mailswitch_delivery_recipients_total", &["result=\"deferred\""]);
+            deferred >= Some(f64::from(sent))
+        };
+        until("each was tried", tried).await;
+        pages.push(page(&site));
+    }
+    let [first, second] = &pages[..] else { unreachable!() };
+    assert_eq!(series(first), series(second));
+    // Nobody has a row but the destinations with the most to send, and of those there are twenty.
+    for page in &pages {
+        assert!(!page.contains("127.0.1.") && !page.contains('@'), "{page}");
+        let named: std::collections::BTreeSet<&str> =
+            page.lines().filter_map(|row| row.split("destination=\"").nth(1)?.split('"').next()).collect();
+        assert_eq!(named.len(), 20, "{named:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_probe_of_takeover_says_what_heartbeatd_says() {
     let site = Site::new(&Config::default());

@@ -183,6 +183,13 @@ impl Site {
         (client, greeting)
     }
 
+    /// A connection of a client at an address of the loopback network.
+    pub(crate) async fn connect_from(&self, ip: &str) -> Dialogue {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{ip}:0").parse().unwrap()).unwrap();
+        Dialogue::over(socket.connect(self.smtp).await.unwrap(), PATIENCE)
+    }
+
     /// A connection after its EHLO.
     pub(crate) async fn client(&self) -> Dialogue {
         let (mut client, greeting) = self.connect().await;
@@ -355,7 +362,11 @@ impl Drop for Running {
         self.child.kill().ok();
         self.child.wait().ok();
         if std::thread::panicking() {
-            eprintln!("{}", self.log());
+            // The site may be gone already; a second panic would hide the first.
+            eprintln!(
+                "{}",
+                std::fs::read_to_string(&self.log).unwrap_or_else(|error| format!("no log: {error}"))
+            );
         }
     }
 }
