@@ -12,7 +12,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use mail_model::{DsnReturn, Envelope, Mailbox, Notify, ReversePath};
+use mail_model::{DsnReturn, Envelope, Mailbox, Notify, OriginalRecipient, Recipient, ReversePath};
 use serde::{Deserialize, Serialize};
 
 /// The directory under `node.state_dir`.
@@ -59,18 +59,82 @@ pub struct Wishes {
     /// By which name of the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub envid: Option<String>,
+    /// Only under verified TLS. RFC 8689.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_tls: bool,
+    /// Of the recipients one by one, in their order; what is said here goes before what is said of all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub each: Vec<Wish>,
+}
+
+/// What a sender wishes of reports on one recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wish {
+    /// When: as in [`Wishes::notify`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<String>,
+    /// For whom its sender wrote it (ORCPT=), not in xtext: `rfc822;user@example.test`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<String>,
+}
+
+impl Wish {
+    fn of(recipient: &Recipient) -> Self {
+        let original = recipient.original.as_ref();
+        Self {
+            notify: recipient.notify.map(told),
+            original: original.map(|original| format!("{};{}", original.address_type, original.address)),
+        }
+    }
+
+    fn apply(&self, recipient: &mut Recipient) -> Result<(), String> {
+        if let Some(text) = &self.notify {
+            recipient.notify = Some(notify(text)?);
+        }
+        if let Some(text) = &self.original {
+            // RFC 3461 4.2: a kind of address, an atom, and an address that can be printed; 500 characters.
+            let atom = |c: char| c.is_ascii_alphanumeric() || c == '-';
+            let parts = text.split_once(';').filter(|(kind, address)| {
+                let printable = !address.is_empty() && !address.chars().any(char::is_control);
+                !kind.is_empty() && kind.chars().all(atom) && printable && text.len() <= 500
+            });
+            let (kind, address) = parts.ok_or_else(|| {
+                format!("'{text}': write an original recipient as rfc822;user@example.test")
+            })?;
+            recipient.original =
+                Some(OriginalRecipient { address_type: kind.into(), address: address.into() });
+        }
+        Ok(())
+    }
 }
 
 impl Wishes {
-    fn is_empty(&self) -> bool {
+    /// Those of an envelope, and of some of its recipients.
+    #[must_use]
+    pub fn of<'a>(envelope: &Envelope, recipients: impl IntoIterator<Item = &'a Recipient>) -> Self {
+        let ret = envelope.ret.map(|ret| match ret {
+            DsnReturn::Full => "full".to_owned(),
+            DsnReturn::Headers => "hdrs".to_owned(),
+        });
+        let mut each: Vec<Wish> = recipients.into_iter().map(Wish::of).collect();
+        if each.iter().all(|wish| *wish == Wish::default()) {
+            each.clear();
+        }
+        let envid = envelope.envid.as_deref().map(str::to_owned);
+        Self { notify: None, ret, envid, require_tls: envelope.require_tls, each }
+    }
+
+    /// True if nothing is wished.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
     /// Puts them into an envelope whose recipients are known. The error is for a person.
     pub fn apply(&self, envelope: &mut Envelope) -> Result<(), String> {
         if let Some(text) = &self.notify {
-            let notify = notify(text)
-                .ok_or_else(|| format!("'{text}': write never, or some of success,failure,delay"))?;
+            let notify = notify(text)?;
             envelope.recipients.iter_mut().for_each(|recipient| recipient.notify = Some(notify));
         }
         if let Some(text) = &self.ret {
@@ -87,25 +151,37 @@ impl Wishes {
             }
             envelope.envid = Some(text.as_str().into());
         }
-        Ok(())
+        envelope.require_tls |= self.require_tls;
+        let (wishes, recipients) = (self.each.len(), envelope.recipients.len());
+        if wishes > recipients {
+            return Err(format!("wishes of {wishes} recipients, and there are {recipients}"));
+        }
+        envelope.recipients.iter_mut().zip(&self.each).try_for_each(|(recipient, wish)| wish.apply(recipient))
     }
 }
 
+/// As [`notify`] reads it.
+fn told(notify: Notify) -> String {
+    let words = [(notify.success, "success"), (notify.failure, "failure"), (notify.delay, "delay")];
+    let said: Vec<&str> = words.into_iter().filter(|(said, _)| *said).map(|(_, word)| word).collect();
+    if said.is_empty() { "never".to_owned() } else { said.join(",") }
+}
+
 /// RFC 3461 4.1: `NEVER` alone, or a list of the others.
-fn notify(text: &str) -> Option<Notify> {
+fn notify(text: &str) -> Result<Notify, String> {
     let mut found = Notify::NEVER;
     if text.trim().eq_ignore_ascii_case("never") {
-        return Some(found);
+        return Ok(found);
     }
     for word in text.split(',') {
         match word.trim().to_ascii_lowercase().as_str() {
             "success" => found.success = true,
             "failure" => found.failure = true,
             "delay" => found.delay = true,
-            _ => return None,
+            _ => return Err(format!("'{text}': write never, or some of success,failure,delay")),
         }
     }
-    Some(found)
+    Ok(found)
 }
 
 impl Letter {
@@ -304,7 +380,12 @@ mod tests {
     #[test]
     fn wishes_of_reports_go_along_and_what_is_none_is_told() {
         let text = |text: &str| Some(text.to_owned());
-        let wishes = Wishes { notify: text("Success, delay"), ret: text("HDRS"), envid: text("a b=c") };
+        let wishes = Wishes {
+            notify: text("Success, delay"),
+            ret: text("HDRS"),
+            envid: text("a b=c"),
+            ..Wishes::default()
+        };
         let line = serde_json::to_string(&letter().wishing(wishes.clone())).unwrap();
         let letter: Letter = serde_json::from_str(&line).unwrap();
         assert_eq!(*letter.wishes(), wishes);
@@ -326,6 +407,46 @@ mod tests {
         let plain: Letter =
             serde_json::from_str(r#"{"version":1,"from":"","to":["a@b.test"],"eight_bit":false}"#).unwrap();
         assert_eq!(*plain.wishes(), Wishes::default());
+    }
+
+    #[test]
+    fn the_wishes_of_an_envelope_are_written_down_and_read_as_they_were() {
+        let mut envelope = Envelope::from_sender(ReversePath::Null);
+        envelope.ret = Some(DsnReturn::Headers);
+        envelope.envid = Some("QQ 1".into());
+        envelope.require_tls = true;
+        let address = |text| Mailbox::parse_stored(text).unwrap();
+        for (notify, original) in [
+            (None, None),
+            (Some(Notify::NEVER), Some(("rfc822", "alias@b.test"))),
+            (Some(Notify { success: true, failure: false, delay: true }), Some(("utf-8", "j\u{fc}@b.test"))),
+        ] {
+            let original = original.map(|(kind, address)| OriginalRecipient {
+                address_type: kind.into(),
+                address: address.into(),
+            });
+            envelope.recipients.push(Recipient {
+                notify,
+                original,
+                ..Recipient::plain(address("you@b.test"))
+            });
+        }
+        let text = serde_json::to_string(&Wishes::of(&envelope, &envelope.recipients)).unwrap();
+        let mut again = Envelope::from_sender(ReversePath::Null);
+        again.recipients = vec![Recipient::plain(address("you@b.test")); 3];
+        serde_json::from_str::<Wishes>(&text).unwrap().apply(&mut again).unwrap();
+        assert_eq!(again, envelope, "{text}");
+        // Nothing wished is nothing written, and what cannot be meant is told.
+        assert!(Wishes::of(&Envelope::from_sender(ReversePath::Null), &[]).is_empty());
+        again.recipients.truncate(1);
+        for bad in [
+            r#"{"each":[{},{}]}"#,
+            r#"{"each":[{"notify":"always"}]}"#,
+            r#"{"each":[{"original":"no-kind@b.test"}]}"#,
+            r#"{"each":[{"original":"rfc822;"}]}"#,
+        ] {
+            assert!(serde_json::from_str::<Wishes>(bad).unwrap().apply(&mut again).is_err(), "{bad}");
+        }
     }
 
     #[test]

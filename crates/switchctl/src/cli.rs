@@ -20,6 +20,7 @@ use self::queue::Queue;
 use crate::command::{Failure, Outcome, say};
 use crate::exit::Exit;
 use crate::output::Format;
+use crate::watch::{self, Watch};
 use crate::{
     catalog, cluster, config, dkim, doctor, lb, ledger, log, manual, report, route, status, trace, user,
 };
@@ -42,15 +43,13 @@ enum Noun {
     /// How the nodes of the cluster stand.
     Status {
         /// Say it in one line with the exit code of a monitoring plug-in: 0 ok, 1 warning, 2 critical, 3 unknown.
-        #[arg(long, conflicts_with_all = ["watch", "matrix"])]
+        #[arg(long, conflicts_with_all = ["every", "matrix"])]
         check: bool,
         /// Who hears whom: a row for each node with the paths on which its heartbeatd hears the others.
         #[arg(long)]
         matrix: bool,
-        /// Say it again and again until interrupted: every 2 s, or as often as EVERY says.
-        #[arg(long, value_name = "EVERY", num_args = 0..=1, require_equals = true, default_missing_value = "2s",
-              value_parser = settings::parse_duration)]
-        watch: Option<Duration>,
+        #[command(flatten)]
+        watch: Watch,
     },
     /// Look at everything that commonly goes wrong on this node: each line ok, warn or bad, with what to do.
     ///
@@ -136,7 +135,10 @@ enum Alert {
 #[derive(Debug, Subcommand)]
 enum Lb {
     /// What a balancer would see of every node now: greeting, health, agent. Looked at from here.
-    Status,
+    Status {
+        #[command(flatten)]
+        watch: Watch,
+    },
     /// Print the configuration of a balancer, made from the one of the cluster.
     Snippet {
         /// Which.
@@ -268,6 +270,19 @@ enum Config {
     Schema,
 }
 
+impl Noun {
+    /// How often it is to be asked again, if it is.
+    fn watched(&self) -> Option<Duration> {
+        if let Self::Status { watch, .. } | Self::Lb(Lb::Status { watch }) = self {
+            return watch.every;
+        }
+        if let Self::Ha(verb) = self {
+            return verb.watched();
+        }
+        if let Self::Queue(verb) = self { verb.watched() } else { None }
+    }
+}
+
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> Exit {
@@ -286,6 +301,11 @@ fn run(cli: &Cli) -> Outcome {
     if cli.common.output == Format::PostqueueJson && !matches!(cli.noun, Noun::Queue(Queue::List { .. })) {
         return Err(Failure::new(Exit::Usage, "-o postqueue-json is for queue list only; say -o json here"));
     }
+    if let Some(every) = cli.noun.watched() {
+        // What cannot be asked even once is said once.
+        cli.common.context()?;
+        return watch::run(every, cli.common.output);
+    }
     let context = || cli.common.context();
     match &cli.noun {
         Noun::Version => {
@@ -303,15 +323,15 @@ fn run(cli: &Cli) -> Outcome {
         Noun::Config(Config::Schema) => config::schema(),
         Noun::Completion { shell } => manual::completion(Cli::command(), *shell),
         Noun::Man { folder } => manual::pages(Cli::command(), folder.as_deref()),
-        Noun::Status { check, matrix, watch } => {
-            status::run(&context()?, status::Question { check: *check, matrix: *matrix, watch: *watch })
+        Noun::Status { check, matrix, .. } => {
+            status::run(&context()?, status::Question { check: *check, matrix: *matrix })
         }
         Noun::Alert(Alert::Test) => crate::ha::alert_test(&context()?),
         Noun::Doctor => doctor::run(&context()?),
         Noun::Report { folder, keep_addresses } => {
             report::run(&context()?, &cli.common.config, folder.as_deref(), *keep_addresses)
         }
-        Noun::Lb(Lb::Status) => lb::status(&context()?),
+        Noun::Lb(Lb::Status { .. }) => lb::status(&context()?),
         Noun::Lb(Lb::Snippet { kind, address }) => {
             lb::snippet(&context()?, *kind, lb::Front { address: *address })
         }

@@ -201,15 +201,25 @@ impl<'a> Filter<'a> {
 
     /// Files have addresses and a size. Fails with a sentence if a term asks for anything else.
     pub(crate) fn is_about_files(&self) -> Result<(), String> {
-        let fits = |term: &Term| match term {
-            Term::To(_) | Term::From(_) | Term::Size(..) => true,
-            Term::Id(_) | Term::Age(..) | Term::State(_) | Term::Reply(_) | Term::Node(_) => false,
-        };
-        if self.0.iter().all(fits) {
-            Ok(())
-        } else {
-            Err("files are chosen by to: from: and size:".to_owned())
+        let unfit = self.0.iter().find_map(|term| match term {
+            Term::To(_) | Term::From(_) | Term::Size(..) => None,
+            Term::Id(_) => Some("an ID"),
+            Term::Age(..) => Some("age:"),
+            Term::State(_) => Some("state:"),
+            Term::Reply(_) => Some("reply~"),
+            Term::Node(_) => Some("node:"),
+        });
+        unfit.map_or(Ok(()), |term| {
+            Err(format!("{term} says nothing of a file; choose by to: from: and size:"))
+        })
+    }
+
+    /// A directory is one queue, whatever node it was of. Fails with a sentence if a term asks for a node.
+    pub(crate) fn is_about_one_queue(&self) -> Result<(), String> {
+        if self.0.iter().any(|term| matches!(term, Term::Node(_))) {
+            return Err("node: says nothing of one directory; leave it out and name the directory".to_owned());
         }
+        Ok(())
     }
 
     /// True if the terms hold for a file that is no message of a queue yet.

@@ -56,5 +56,6 @@ mod suspend;
 mod text;
 mod trace;
 mod user;
+mod watch;
 
 pub use exit::Exit;

@@ -126,6 +126,7 @@ fn send(options: &Options, settings: &Settings) -> Result<(), Refusal> {
         notify: options.notify.clone(),
         ret: options.returned.clone(),
         envid: options.envid.clone(),
+        ..Wishes::default()
     };
     // Said here, where there is somebody to read it.
     let tried = wishes.apply(&mut Envelope::from_sender(ReversePath::Null));

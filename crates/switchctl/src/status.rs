@@ -2,10 +2,8 @@
 
 mod ask;
 mod matrix;
-mod watch;
 
 use std::io::Write;
-use std::time::Duration;
 
 use control::heartbeatd;
 use control::heartbeatd::{HeartbeatdStatus, QueueStatus};
@@ -31,8 +29,6 @@ pub(crate) struct Question {
     pub(crate) check: bool,
     /// Who hears whom, and no switches.
     pub(crate) matrix: bool,
-    /// Again and again.
-    pub(crate) watch: Option<Duration>,
 }
 
 /// How things stand, once or again and again.
@@ -43,9 +39,6 @@ pub(crate) fn run(context: &Context, question: Question) -> Outcome {
         return plug_in(&switch, &heartbeatd, alone);
     }
     let page = || if question.matrix { matrix::page(context) } else { page(context) };
-    if let Some(every) = question.watch {
-        return watch::run(every, context.format, page);
-    }
     let (page, exit) = page()?;
     put(&page)?;
     Ok(exit)

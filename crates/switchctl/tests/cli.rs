@@ -17,8 +17,8 @@ use control::{Fault, Server, heartbeatd};
 use daemon_kit::SystemClock;
 use expect_test::expect;
 use mail_model::{
-    BootId, Domain, EnhancedStatus, Envelope, InstanceId, Mailbox, Recipient, Reply, ReversePath, Role,
-    WallTime,
+    BootId, Domain, DsnReturn, EnhancedStatus, Envelope, InstanceId, Mailbox, Notify, OriginalRecipient,
+    Recipient, Reply, ReversePath, Role, WallTime,
 };
 use queue_format::record::{
     Content, MessageKey, MessageRecord, OutcomeGroup, OutcomeRecord, Verdict, encode_envelope,
@@ -128,7 +128,7 @@ routes:
 }
 
 /// Writes the queue of node a: one message delivered, one whose attempt has no end, one of two recipients that waits.
-async fn fill(spool: &Path) -> [MessageKey; 3] {
+async fn own(spool: &Path) -> Queue {
     std::fs::create_dir_all(spool).unwrap();
     let queue = Queue::open(QueueOptions {
         dir: spool.join("a"),
@@ -149,6 +149,13 @@ async fn fill(spool: &Path) -> [MessageKey; 3] {
     let mut state = queue.state();
     let active = state.wait_for(|state| *state == State::Active);
     tokio::time::timeout(Duration::from_secs(20), active).await.unwrap().unwrap();
+    drop(state);
+    queue
+}
+
+/// Fills it; the keys of a delivered message, of one in doubt and of one that waits.
+async fn fill(spool: &Path) -> [MessageKey; 3] {
+    let queue = own(spool).await;
     let delivered = accept(&queue, &["one"]).await;
     let open = accept(&queue, &["two"]).await;
     let waiting = accept(&queue, &["three", "four"]).await;
@@ -182,6 +189,13 @@ async fn accept(queue: &Queue, recipients: &[&str]) -> MessageKey {
     let mailbox = |local: &str| Mailbox::new(local, domain.clone()).unwrap();
     let mut envelope = Envelope::from_sender(ReversePath::Mailbox(mailbox("sender")));
     envelope.recipients.extend(recipients.iter().map(|local| Recipient::plain(mailbox(local))));
+    for recipient in envelope.recipients.iter_mut().filter(|to| to.address.local_part() == "wishing") {
+        recipient.notify = Some(Notify { success: true, failure: false, delay: true });
+        recipient.original =
+            Some(OriginalRecipient { address_type: "rfc822".into(), address: "alias@example.test".into() });
+        (envelope.ret, envelope.envid) = (Some(DsnReturn::Headers), Some("QQ=1".into()));
+        envelope.require_tls = true;
+    }
     let key = queue.next_key();
     let record = MessageRecord {
         key,

@@ -65,7 +65,8 @@ async fn a_report_is_made_as_it_was_wished_by_who_left_the_message() {
     let drop = maildrop::directory(&site.path().join("state"));
     std::fs::create_dir_all(&drop).unwrap();
     let text = |text: &str| Some(text.to_owned());
-    let wishes = Wishes { notify: text("success"), ret: text("hdrs"), envid: text("id 1") };
+    let wishes =
+        Wishes { notify: text("success"), ret: text("hdrs"), envid: text("id 1"), ..Wishes::default() };
     maildrop::leave(&drop, "1", &letter("a@example.test").wishing(wishes), TEXT).unwrap();
     let _switch = site.start_ready().await;
     assert!(sink.wait_for(|tally| tally.deliveries >= 1, PATIENCE).await, "{:?}", sink.tally());

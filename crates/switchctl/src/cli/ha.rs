@@ -10,12 +10,16 @@ use mail_model::{NodeId, QueueId};
 use super::common::Common;
 use crate::command::{Context, Failure, Outcome};
 use crate::exit::Exit;
+use crate::watch::Watch;
 use crate::{drill, ha, readiness, status};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Ha {
     /// What the heartbeatd of this node sees, or of --node.
-    Status,
+    Status {
+        #[command(flatten)]
+        watch: Watch,
+    },
     /// Take the queue of NODE over to this node now. Safe at any instant; a live owner is fenced.
     Takeover {
         /// The queue's home node.
@@ -53,6 +57,8 @@ pub(super) enum Ha {
         /// At most so many.
         #[arg(long, default_value_t = 50)]
         limit: u32,
+        #[command(flatten)]
+        watch: Watch,
     },
     /// Promoted storage: may this node's copy of the queue go on without the other one? Asked by the storage's own scripts.
     ///
@@ -72,6 +78,13 @@ pub(super) enum Ha {
     /// A real fault on one node of the live cluster, with probe mail and a report.
     #[command(subcommand)]
     Drill(Drill),
+}
+
+impl Ha {
+    /// How often it is to be asked again, if it is.
+    pub(super) fn watched(&self) -> Option<Duration> {
+        if let Self::Status { watch } | Self::History { watch, .. } = self { watch.every } else { None }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -120,13 +133,13 @@ pub(super) enum Drill {
 pub(super) fn run(common: &Common, verb: &Ha) -> Outcome {
     let context = || common.context();
     match verb {
-        Ha::Status => status::cluster(&context()?),
+        Ha::Status { .. } => status::cluster(&context()?),
         Ha::Takeover { node, reason, rehearse: false } => ha::takeover(&context()?, node, reason),
         Ha::Handback { node } => ha::handback(&context()?, node),
         Ha::Pause { span, reason } => ha::pause(&context()?, *span, reason),
         Ha::Resume => ha::resume(&context()?),
         Ha::Why { node } => ha::why(&context()?, node),
-        Ha::History { limit } => ha::history(&context()?, *limit),
+        Ha::History { limit, .. } => ha::history(&context()?, *limit),
         Ha::CopyAlone { queue } => ha::copy_alone(&context()?, queue),
         Ha::Readiness { node } | Ha::Takeover { node, rehearse: true, .. } => {
             readiness::run(&context()?, node)

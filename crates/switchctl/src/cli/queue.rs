@@ -12,6 +12,7 @@ use super::common::Common;
 use crate::command::Outcome;
 use crate::filter::{self, Filter, Term};
 use crate::output::Format;
+use crate::watch::Watch;
 use crate::{operate, queue, suspend};
 
 /// What the help of every verb on messages ends with.
@@ -34,6 +35,8 @@ pub(super) enum Queue {
         /// What a row is about.
         #[arg(long, value_enum, default_value_t)]
         by: queue::By,
+        #[command(flatten)]
+        watch: Watch,
     },
     /// Messages that wait, oldest first.
     #[command(visible_alias = "search", after_help = filter::HELP)]
@@ -41,6 +44,8 @@ pub(super) enum Queue {
         /// Which; every message if not said.
         #[arg(value_name = "ID|TERM")]
         what: Vec<Term>,
+        #[command(flatten)]
+        watch: Watch,
     },
     /// One message: envelope, recipients, what was said.
     Show {
@@ -71,7 +76,7 @@ pub(super) enum Queue {
         /// The folder.
         folder: PathBuf,
         /// Which, by to: from: and size:; every message if not said.
-        #[arg(value_name = "TERM", conflicts_with = "postfix")]
+        #[arg(value_name = "TERM")]
         what: Vec<Term>,
         /// Only look, and say what would be taken.
         #[arg(long)]
@@ -82,11 +87,15 @@ pub(super) enum Queue {
         postfix: bool,
     },
     /// Take the messages of a queue directory that belongs to no node of this cluster (from a backup, or of a node that was
-    /// given up) into this node's queue, by way of its maildrop. The directory is renamed to DIR.adopted. Messages get new ids, and
-    /// their NOTIFY wishes are not kept.
+    /// given up) into this node's queue, by way of its maildrop. Messages get new ids. The directory is renamed to DIR.adopting, and
+    /// to DIR.adopted when nothing is left in it; DIR.adopted-ids says which messages were taken, and none is taken twice.
+    #[command(after_help = filter::HELP)]
     Adopt {
         /// The queue's directory.
         dir: PathBuf,
+        /// Which, by any term but node:; every message if not said. The others can be adopted later.
+        #[arg(value_name = "ID|TERM")]
+        what: Vec<Term>,
         /// Only look, and say what would be taken.
         #[arg(long)]
         dry_run: bool,
@@ -97,7 +106,10 @@ pub(super) enum Queue {
         dir: Option<PathBuf>,
     },
     /// Who owns each queue.
-    Owner,
+    Owner {
+        #[command(flatten)]
+        watch: Watch,
+    },
     /// Set messages aside: they are not tried until they are released. An attempt that runs is finished.
     #[command(after_help = VERB_HELP)]
     Hold(Order),
@@ -158,6 +170,17 @@ pub(super) enum Queue {
     },
 }
 
+impl Queue {
+    /// How often it is to be asked again, if it is.
+    pub(super) fn watched(&self) -> Option<Duration> {
+        if let Self::Summary { watch, .. } | Self::List { watch, .. } | Self::Owner { watch } = self {
+            watch.every
+        } else {
+            None
+        }
+    }
+}
+
 /// What a verb is about, and why.
 #[derive(Debug, Args)]
 pub(super) struct Order {
@@ -174,25 +197,25 @@ pub(super) fn run(common: &Common, verb: &Queue) -> Outcome {
     }
     let context = &common.context()?;
     match verb {
-        Queue::Summary { what, by } => queue::summary(context, Filter::new(what), *by),
-        Queue::List { what } if context.format == Format::PostqueueJson => {
+        Queue::Summary { what, by, .. } => queue::summary(context, Filter::new(what), *by),
+        Queue::List { what, .. } if context.format == Format::PostqueueJson => {
             queue::postqueue_json(context, Filter::new(what))
         }
-        Queue::List { what } => queue::list(context, Filter::new(what)),
+        Queue::List { what, .. } => queue::list(context, Filter::new(what)),
         Queue::Export { folder, what, dry_run } => {
             queue::export(context, folder, Filter::new(what), *dry_run)
         }
-        Queue::Import { folder, postfix: true, dry_run, .. } => {
-            queue::import_postfix(context, folder, *dry_run)
+        Queue::Import { folder, what, postfix: true, dry_run } => {
+            queue::import_postfix(context, folder, Filter::new(what), *dry_run)
         }
         Queue::Import { folder, what, postfix: false, dry_run } => {
             queue::import(context, folder, Filter::new(what), *dry_run)
         }
-        Queue::Adopt { dir, dry_run } => queue::adopt(context, dir, *dry_run),
+        Queue::Adopt { dir, what, dry_run } => queue::adopt(context, dir, Filter::new(what), *dry_run),
         Queue::Show { id } => queue::show(context, id),
         Queue::Cat { id } => queue::cat(context, id),
         Queue::Fsck { .. } => queue::fsck_all(context),
-        Queue::Owner => queue::owner(context),
+        Queue::Owner { .. } => queue::owner(context),
         Queue::Hold(order) => operate::run(context, Verb::Hold, &order.choice, &order.reason),
         Queue::Release(order) => operate::run(context, Verb::Release, &order.choice, &order.reason),
         Queue::Retry(order) => operate::run(context, Verb::Retry, &order.choice, &order.reason),

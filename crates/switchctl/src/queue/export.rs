@@ -1,5 +1,5 @@
 //! Messages written out as files: `ID.eml` is the content as it will be sent, `ID.json` the envelope with those recipients that
-//! still wait. What is in the queue stays there.
+//! still wait and what is wished of reports on them (RET, ENVID, NOTIFY, ORCPT; REQUIRETLS too). What is in the queue stays there.
 //!
 //! A message that cannot be read is named and left out, and the others are written. When the command ends the files are on disk.
 
@@ -7,8 +7,9 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use control::maildrop::Wishes;
 use daemon_kit::SystemClock;
-use mail_model::{Clock, Envelope, MessageId};
+use mail_model::{Clock, Envelope, MessageId, Recipient};
 use queue_format::books::Message;
 use queue_format::record::MessageKey;
 use queue_store::inspect::Inspection;
@@ -16,7 +17,7 @@ use serde_json::json;
 
 use super::job::{Progress, make_durable};
 use super::reading::{each, readable};
-use super::words::{envelope, waiting};
+use super::words::envelope;
 use crate::command::{Context, Failure, Outcome, complain};
 use crate::exit::Exit;
 use crate::filter::Filter;
@@ -103,7 +104,16 @@ fn write(folder: &Path, seen: &Inspection, id: &MessageId) -> Result<(), Unwritt
 }
 
 fn addressed(envelope: &Envelope, message: &Message) -> serde_json::Value {
-    json!({ "version": 1, "from": envelope.reverse_path.to_string(), "to": waiting(envelope, message) })
+    let standing = envelope.recipients.iter().zip(&message.standings);
+    let live: Vec<&Recipient> =
+        standing.filter(|(_, standing)| !standing.state.is_final()).map(|(recipient, _)| recipient).collect();
+    let to: Vec<String> = live.iter().map(|recipient| recipient.address.to_string()).collect();
+    let mut told = json!({ "version": 1, "from": envelope.reverse_path.to_string(), "to": to });
+    let wishes = Wishes::of(envelope, live);
+    if let (false, Some(told)) = (wishes.is_empty(), told.as_object_mut()) {
+        told.insert("wishes".to_owned(), json!(wishes));
+    }
+    told
 }
 
 fn create(path: &Path) -> Result<BufWriter<File>, Unwritten> {

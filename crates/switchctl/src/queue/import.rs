@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use mail_model::ReversePath;
+use control::maildrop::Wishes;
+use mail_model::{Envelope as Enveloped, Recipient, ReversePath};
 use mail_parser::{HeaderName, MessageParser};
 use serde::Deserialize;
 
@@ -22,6 +23,9 @@ struct Envelope {
     version: u8,
     from: String,
     to: Vec<String>,
+    /// Exports of before knew none.
+    #[serde(default)]
+    wishes: Wishes,
 }
 
 /// Leaves every message of `folder` that the filter means in the maildrop. A message that cannot be taken is named, and the others
@@ -42,7 +46,7 @@ pub(crate) fn import(context: &Context, folder: &Path, filter: Filter<'_>, dry_r
     for path in &files {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let found = read(path);
-        if found.as_ref().is_ok_and(|((from, to), raw)| !filter.matches_file(from, to, raw.len() as u64)) {
+        if found.as_ref().is_ok_and(|(who, raw)| !filter.matches_file(&who.from, &who.to, raw.len() as u64)) {
             continue;
         }
         job.take(&format!("import-{name}"), &name, found);
@@ -70,7 +74,12 @@ fn written(text: &[u8]) -> Result<Addressed, String> {
     } else {
         ReversePath::Mailbox(mailbox(&envelope.from)?)
     };
-    Ok((from, envelope.to.iter().map(|text| mailbox(text)).collect::<Result<_, _>>()?))
+    let to = envelope.to.iter().map(|text| mailbox(text)).collect::<Result<Vec<_>, _>>()?;
+    // The switch would set aside what it cannot understand; here it can still be mended.
+    let mut tried = Enveloped::from_sender(from.clone());
+    tried.recipients.extend(to.iter().cloned().map(Recipient::plain));
+    envelope.wishes.apply(&mut tried).map_err(|error| format!("NAME.json: {error}"))?;
+    Ok(Addressed { from, to, wishes: envelope.wishes })
 }
 
 fn guessed(content: &[u8]) -> Result<Addressed, String> {
@@ -83,5 +92,5 @@ fn guessed(content: &[u8]) -> Result<Addressed, String> {
         Some(address) => ReversePath::Mailbox(mailbox(&address)?),
         None => ReversePath::Null,
     };
-    Ok((from, to))
+    Ok(Addressed { from, to, wishes: Wishes::default() })
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use control::maildrop::{self, Letter};
+use control::maildrop::{self, Letter, Wishes};
 use mail_model::{Mailbox, ReversePath};
 use serde_json::json;
 
@@ -16,8 +16,13 @@ const STEP: usize = 1_000;
 /// The most messages that a person is shown, beside those with a fault.
 const TABLE_ROWS_MAX: usize = 50;
 
-/// Who a message is from, and for whom.
-pub(super) type Addressed = (ReversePath, Vec<Mailbox>);
+/// Who a message is from, for whom, and what is wished of reports.
+#[derive(Debug)]
+pub(super) struct Addressed {
+    pub(super) from: ReversePath,
+    pub(super) to: Vec<Mailbox>,
+    pub(super) wishes: Wishes,
+}
 
 /// Tells how far a job is.
 #[derive(Debug)]
@@ -62,15 +67,21 @@ impl<'a> Job<'a> {
         Self { context, dry_run, progress, listing, messages: 0, recipients: 0, failed: 0 }
     }
 
-    /// Takes one in under a name, or notes why not.
-    pub(super) fn take(&mut self, slot: &str, name: &str, found: Result<(Addressed, Vec<u8>), String>) {
-        let taken = found.and_then(|((from, to), raw)| {
-            if to.is_empty() {
+    /// Takes one in under a name, or notes why not. True if it is taken.
+    pub(super) fn take(
+        &mut self,
+        slot: &str,
+        name: &str,
+        found: Result<(Addressed, Vec<u8>), String>,
+    ) -> bool {
+        let taken = found.and_then(|(addressed, raw)| {
+            if addressed.to.is_empty() {
                 return Err("it has no recipient; write them into NAME.json".to_owned());
             }
-            self.leave(slot, &from, &to, &raw)?;
-            Ok((from.to_string(), to.len()))
+            self.leave(slot, &addressed, &raw)?;
+            Ok((addressed.from.to_string(), addressed.to.len()))
         });
+        let is_taken = taken.is_ok();
         self.progress.step();
         match taken {
             Ok((from, recipients)) => {
@@ -86,9 +97,10 @@ impl<'a> Job<'a> {
                 self.listing.row(vec![json!(name), json!(null), json!(0), json!(fault)]);
             }
         }
+        is_taken
     }
 
-    fn leave(&self, slot: &str, from: &ReversePath, to: &[Mailbox], raw: &[u8]) -> Result<(), String> {
+    fn leave(&self, slot: &str, addressed: &Addressed, raw: &[u8]) -> Result<(), String> {
         let settings = &self.context.settings;
         let text = with_crlf(raw);
         let limit = settings.limits.session.limits.message_size;
@@ -98,7 +110,8 @@ impl<'a> Job<'a> {
         if self.dry_run {
             return Ok(());
         }
-        let letter = Letter::new(from, to, !text.is_ascii());
+        let Addressed { from, to, wishes } = addressed;
+        let letter = Letter::new(from, to, !text.is_ascii()).wishing(wishes.clone());
         let directory = maildrop::directory(&settings.node.state_dir);
         let left = maildrop::leave(&directory, slot, &letter, &text);
         left.map(drop).map_err(|error| format!("cannot leave it in {}: {error}", directory.display()))

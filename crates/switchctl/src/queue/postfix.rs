@@ -8,18 +8,21 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use control::maildrop::Wishes;
 use mail_model::{Domain, Mailbox, ReversePath};
 
 use super::job::{Addressed, Job};
 use crate::command::{Context, Failure, Outcome};
 use crate::exit::Exit;
+use crate::filter::Filter;
 use crate::text::mailbox;
 
 /// The queues of a spool whose messages are on their way.
 const QUEUES: [&str; 3] = ["incoming", "active", "deferred"];
 
-/// Leaves every message of `folder`, a Postfix spool or a part of one, in the maildrop.
-pub(crate) fn import_postfix(context: &Context, folder: &Path, dry_run: bool) -> Outcome {
+/// Leaves every message of `folder`, a Postfix spool or a part of one, that the filter means in the maildrop.
+pub(crate) fn import_postfix(context: &Context, folder: &Path, filter: Filter<'_>, dry_run: bool) -> Outcome {
+    filter.is_about_files().map_err(|why| Failure::new(Exit::Usage, why))?;
     let is_spool = folder.join("deferred").is_dir();
     if let Some(pid) = running(folder).filter(|_| is_spool) {
         return Err(Failure::new(
@@ -46,7 +49,11 @@ pub(crate) fn import_postfix(context: &Context, folder: &Path, dry_run: bool) ->
     let mut job = Job::new(context, "import", files.len(), dry_run);
     for path in &files {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        job.take(&format!("import-{name}"), &name, read(path));
+        let found = read(path);
+        if found.as_ref().is_ok_and(|(who, raw)| !filter.matches_file(&who.from, &who.to, raw.len() as u64)) {
+            continue;
+        }
+        job.take(&format!("import-{name}"), &name, found);
     }
     job.end()
 }
@@ -86,7 +93,7 @@ fn read(path: &Path) -> Result<(Addressed, Vec<u8>), String> {
     if to.is_empty() {
         return Err("no recipient of it waits".to_owned());
     }
-    Ok(((from, to), body))
+    Ok((Addressed { from, to, wishes: Wishes::default() }, body))
 }
 
 fn postcat(what: &str, path: &Path) -> Result<Vec<u8>, String> {
@@ -100,7 +107,7 @@ fn postcat(what: &str, path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// What `postcat -e` says.
-fn envelope(records: &str) -> Result<Addressed, String> {
+fn envelope(records: &str) -> Result<(ReversePath, Vec<Mailbox>), String> {
     let (mut from, mut to) = (None, Vec::new());
     for line in records.lines() {
         if let Some(sender) = line.strip_prefix("sender:") {

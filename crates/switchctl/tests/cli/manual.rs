@@ -54,6 +54,35 @@ fn a_watched_status_goes_on_while_somebody_reads_it() {
 }
 
 #[test]
+fn whatever_changes_by_itself_can_be_watched() {
+    let site = Site::new();
+    for noun in [
+        &["queue", "summary"][..],
+        &["queue", "list", "to:@example.test"],
+        &["queue", "owner"],
+        &["ha", "status"],
+        &["ha", "history", "--limit", "3"],
+        &["lb", "status"],
+    ] {
+        let mut watching = Command::new(env!("CARGO_BIN_EXE_switchctl"))
+            .arg("--config")
+            .arg(site.path("m.yaml"))
+            .args(noun)
+            .arg("--watch=10ms")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let first = lines.next().unwrap();
+        assert_eq!(lines.filter(|line| *line == first).take(2).count(), 2, "{noun:?}: {first}");
+        assert!(watching.wait().unwrap().success(), "{noun:?}");
+    }
+    // What cannot be asked even once is no page.
+    std::fs::write(site.path("m.yaml"), "nonsense: 1\n").unwrap();
+    assert_eq!(site.run(&["queue", "owner", "--watch"]).code, 2);
+}
+
+#[test]
 fn nothing_is_coloured_for_a_program_or_where_the_user_wants_no_colour() {
     let site = Site::new();
     for arguments in [&["status"][..], &["--help"], &["queue", "list", "nonsense"], &["cluster", "members"]] {

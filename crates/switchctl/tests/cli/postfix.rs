@@ -129,7 +129,13 @@ fn the_queue_of_a_postfix_is_taken_once_it_is_stopped() {
     assert_eq!(run.code, 4, "{}{}", run.out, run.err);
     assert!(run.err.contains("stop it first"), "{}", run.err);
     assert!(postfix.order("stop"));
-    let run = site.run(&["queue", "import", "--postfix", spool.to_str().unwrap()]);
+    let import = |terms: &[&str]| {
+        site.run(&[&["queue", "import", "--postfix", spool.to_str().unwrap()], terms].concat())
+    };
+    assert_eq!(import(&["age:1h"]).code, 2);
+    let other = import(&["to:@elsewhere.test"]);
+    assert!(other.code == 0 && other.out.contains("0 messages taken"), "{}{}", other.out, other.err);
+    let run = import(&["to:b@example.test", "from:@client.test", "size:<1MiB"]);
     assert_eq!(run.code, 0, "{}{}", run.out, run.err);
     let slots = maildrop::slots(&drop).unwrap();
     assert_eq!(slots.len(), 1);

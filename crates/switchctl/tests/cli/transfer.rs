@@ -56,7 +56,8 @@ async fn what_is_written_out_can_be_taken_in_again() {
     );
     let run = import(&["to:t@x.test", "size:<1KiB", "--dry-run", "-o", "json"]);
     assert_eq!(run.json()["messages"], 1, "{}", run.out);
-    assert_eq!(import(&["state:held"]).code, 2);
+    let unfit = import(&["state:held"]);
+    assert!(unfit.code == 2 && unfit.err.contains("state: says nothing of a file"), "{}", unfit.err);
     assert!(maildrop::slots(&drop).unwrap().is_empty());
     let run = import(&[]);
     assert_eq!(run.code, 3, "{}", run.out);
@@ -96,6 +97,77 @@ async fn a_queue_directory_from_elsewhere_is_adopted_once_and_one_of_this_cluste
     assert_eq!(slots.iter().map(maildrop::Slot::name).collect::<Vec<_>>(), ["adopt-a-1-2", "adopt-a-1-3"]);
     assert!(!elsewhere.exists() && site.path("backup.adopted").is_dir());
     assert_eq!(site.run(&["queue", "adopt", elsewhere.to_str().unwrap()]).code, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_sender_wished_of_reports_is_written_out_and_taken_in_and_adopted() {
+    let site = Site::new();
+    let queue = super::own(&site.path("spool")).await;
+    super::accept(&queue, &["plain", "wishing"]).await;
+    queue.drain();
+    queue.release().await;
+    let (folder, drop) = (site.path("out"), maildrop::directory(&site.path("state")));
+    std::fs::create_dir_all(&drop).unwrap();
+    let run = site.run(&["queue", "export", folder.to_str().unwrap(), "--node", "a"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let written: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.join("a-1-1.json")).unwrap()).unwrap();
+    let wishes = serde_json::json!({
+        "ret": "hdrs", "envid": "QQ=1", "require_tls": true,
+        "each": [ {}, { "notify": "success,delay", "original": "rfc822;alias@example.test" } ],
+    });
+    assert_eq!(written["wishes"], wishes, "{written}");
+    assert_eq!(site.run(&["queue", "import", folder.to_str().unwrap()]).code, 0);
+    let elsewhere = site.path("backup");
+    #[expect(clippy::disallowed_methods, reason = "an operator moves a folder")]
+    std::fs::rename(site.path("spool/a"), &elsewhere).unwrap();
+    assert_eq!(site.run(&["queue", "adopt", elsewhere.to_str().unwrap()]).code, 0);
+    let slots = maildrop::slots(&drop).unwrap();
+    assert_eq!(slots.iter().map(maildrop::Slot::name).collect::<Vec<_>>(), ["adopt-a-1-1", "import-a-1-1"]);
+    for slot in slots {
+        let letter = slot.open().unwrap().letter;
+        assert_eq!(serde_json::json!(letter.wishes()), wishes, "{}", slot.name());
+        let (from, to) = letter.addresses().unwrap();
+        let mut envelope = mail_model::Envelope::from_sender(from);
+        envelope.recipients.extend(to.into_iter().map(mail_model::Recipient::plain));
+        letter.wishes().apply(&mut envelope).unwrap();
+        assert!(envelope.require_tls && envelope.recipients.last().unwrap().wants_success());
+    }
+    // What cannot be meant is named where it can be mended, and nothing is left for the switch to refuse.
+    let mistaken = r#"{"version":1,"from":"","to":["b@x.test"],"wishes":{"each":[{"notify":"always"}]}}"#;
+    std::fs::write(folder.join("a-1-1.json"), mistaken).unwrap();
+    let run = site.run(&["queue", "import", folder.to_str().unwrap()]);
+    assert!(run.code == 1 && run.out.contains("'always': write never"), "{}{}", run.out, run.err);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_of_a_directory_is_adopted_and_the_rest_later_and_nothing_twice() {
+    let site = Site::new();
+    fill(&site.path("spool")).await;
+    let drop = maildrop::directory(&site.path("state"));
+    std::fs::create_dir_all(&drop).unwrap();
+    let elsewhere = site.path("backup");
+    #[expect(clippy::disallowed_methods, reason = "an operator moves a folder")]
+    std::fs::rename(site.path("spool/a"), &elsewhere).unwrap();
+    let (dir, begun) = (elsewhere.to_str().unwrap().to_owned(), format!("{}.adopting", elsewhere.display()));
+    let adopt = |dir: &str, terms: &[&str]| site.run(&[&["queue", "adopt", dir], terms].concat());
+    let names =
+        || -> Vec<String> { maildrop::slots(&drop).unwrap().iter().map(maildrop::Slot::name).collect() };
+    let refused = adopt(&dir, &["node:a"]);
+    assert!(refused.code == 2 && refused.err.contains("leave it out"), "{}", refused.err);
+    let run = adopt(&dir, &["to:four@example.test", "reply~not now", "age:>1h"]);
+    assert!(run.code == 0 && run.out.contains("1 messages taken, 2 recipients"), "{}{}", run.out, run.err);
+    assert!(run.err.contains("1 other messages stay in"), "{}", run.err);
+    assert_eq!(names(), ["adopt-a-1-3"]);
+    // The switch picks it up, and nobody knows of it any more but the list.
+    maildrop::slots(&drop).unwrap().remove(0).remove().unwrap();
+    let run = adopt(&begun, &["state:held"]);
+    assert!(run.code == 0 && run.out.contains("0 messages taken"), "{}{}", run.out, run.err);
+    let run = adopt(&begun, &[]);
+    assert!(run.code == 0 && run.out.contains("1 messages taken, 1 recipients"), "{}{}", run.out, run.err);
+    assert_eq!(names(), ["adopt-a-1-2"]);
+    assert!(site.path("backup.adopted").is_dir());
+    assert_eq!(std::fs::read_to_string(site.path("backup.adopted-ids")).unwrap(), "a-1-3\na-1-2\n");
 }
 
 /// So many messages that what is on the way is worth a word, one of which nobody can read.
