@@ -8,6 +8,7 @@
     reason = "a test fails by it, in its helpers too"
 )]
 
+mod reports;
 mod script;
 mod server;
 
@@ -118,6 +119,12 @@ impl<'a> Talk<'a> {
             Step::Has(_) | Step::HasNot(_) | Step::Leave => Ok(()),
             Step::HandShake => self.shake_hands().await,
             Step::Closed => self.client.closed().await.map_err(|e| e.to_string()),
+            Step::Told(_)
+            | Step::Untold
+            | Step::Groups(_)
+            | Step::Returned(_)
+            | Step::Line(..)
+            | Step::NoLine(..) => Err("only cases of reports/ have a sender who is told".to_owned()),
         }
     }
 }

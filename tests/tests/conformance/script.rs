@@ -46,6 +46,30 @@ pub(crate) enum Step {
     HandShake,
     Closed,
     Leave,
+    /// A report with this action comes to the sender.
+    Told(String),
+    /// None does.
+    Untold,
+    /// It is about so many recipients.
+    Groups(usize),
+    /// What it returns is of this kind.
+    Returned(String),
+    /// A line of a part of it begins so; or none does.
+    Line(Part, String),
+    NoLine(Part, String),
+}
+
+/// A part of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The header of the report as a message.
+    Header,
+    /// The fields about the message.
+    Message,
+    /// The fields about a recipient, whichever.
+    Recipient,
+    /// What is returned.
+    Returned,
 }
 
 /// A reply that is wanted.
@@ -126,6 +150,17 @@ fn parse(text: &str) -> Vec<Case> {
             "T:" => Step::HandShake,
             "Z:" => Step::Closed,
             "Q:" => Step::Leave,
+            "A:" => Step::Told(rest.to_owned()),
+            "A!" => Step::Untold,
+            "N:" => Step::Groups(rest.parse().unwrap()),
+            "P:" => Step::Returned(rest.to_owned()),
+            "M:" => Step::Line(Part::Header, rest.to_owned()),
+            "D:" => Step::Line(Part::Message, rest.to_owned()),
+            "D!" => Step::NoLine(Part::Message, rest.to_owned()),
+            "F:" => Step::Line(Part::Recipient, rest.to_owned()),
+            "F!" => Step::NoLine(Part::Recipient, rest.to_owned()),
+            "O:" => Step::Line(Part::Returned, String::from_utf8(unescape(rest)).unwrap()),
+            "O!" => Step::NoLine(Part::Returned, rest.to_owned()),
             other => panic!("no mark {other:?} in {}", case.name),
         };
         case.steps.push(step);

@@ -38,17 +38,22 @@ fn certificate(dir: &Path) {
 
 impl Server {
     pub(crate) async fn switch() -> Self {
+        let nowhere = free_address().unwrap();
+        Self::switch_with(&format!("routes: [ {{ match: \"*\", next_hop: \"{nowhere}\" }} ]\n")).await
+    }
+
+    /// A switch with these routes and whatever else.
+    pub(crate) async fn switch_with(routes: &str) -> Self {
         let programs = tests::programs::build().unwrap();
         let (dir, address, submission) =
             (tempfile::tempdir().unwrap(), free_address().unwrap(), free_address().unwrap());
         certificate(dir.path());
-        let nowhere = free_address().unwrap();
         let tls = "tls: { cert: cert.pem, key: key.pem }";
         let text = format!(
             "cluster: {{ id: demo }}\nnode: {{ id: a, state_dir: state, hostname: {NAME} }}\nqueue: {{ dir: spool }}\n\
              listeners:\n  - {{ address: \"{address}\", {tls} }}\n  - {{ address: \"{submission}\", kind: submission, {tls} }}\n\
              auth: {{ users: users, failure_delay: 0s }}\n\
-             relay: {{ domains: [example.test] }}\nroutes: [ {{ match: \"*\", next_hop: \"{nowhere}\" }} ]\n\
+             relay: {{ domains: [example.test, far.test, refusing.test, dsn.test] }}\n{routes}\
              limits: {{ message_size: 1000000B, recipients: 1000, errors: 10000, tarpit: 0s, connections_per_client: 1000 }}\n"
         );
         let file = dir.path().join("mailswitch.yaml");
