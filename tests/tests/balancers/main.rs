@@ -1,6 +1,7 @@
 //! Load balancers from Debian before two nodes, configured with what `switchctl lb snippet` prints, as it is printed.
 
 mod front;
+mod keepalived;
 mod monitor;
 mod nodes;
 mod sessions;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::front::Front;
+use crate::keepalived::Keepalived;
 use crate::monitor::Monitor;
 use crate::nodes::{Checks, Nodes, until};
 use crate::sessions::Sessions;
@@ -138,6 +140,20 @@ fn keepalived_reads_what_is_printed_for_it() -> Result<()> {
     let nodes = Nodes::laid_out(5, Checks::HealthAndAgent)?;
     let text = nodes.snippet("keepalived")?;
     Front::keepalived_reads(&keepalived, &text)
+}
+
+#[test]
+fn keepalived_has_it_written_to_the_log_when_the_address_comes_and_goes() -> Result<()> {
+    let Some(program) = Front::program("keepalived") else { return Ok(()) };
+    let nodes = Nodes::laid_out(9, Checks::HealthAndAgent)?;
+    let Some(mut keepalived) = Keepalived::start(&program, &nodes.snippet("keepalived")?)? else {
+        return Ok(());
+    };
+    keepalived.told("MASTER")?;
+    keepalived.go_on()?;
+    keepalived.told("FAULT")?;
+    keepalived.go_on()?;
+    keepalived.told("STOP")
 }
 
 #[test]
