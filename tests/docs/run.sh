@@ -42,7 +42,7 @@ run() {
     return "$code"
 }
 
-if [ "$(basename "$page")" = RUNBOOKS.md ]; then
+if [[ "$(basename "$page")" =~ ^(RUNBOOKS|DRILLS)\.md$ ]]; then
     for section in "$dir"/section.*; do
         # shellcheck disable=SC2016 # the inner shell expands it
         run bash -euo pipefail -c '. "$0"; site_up "$1" "$2"; . "$3"; site_down' "$here/site.sh" "$section.d" "$address" "$section" ||

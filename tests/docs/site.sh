@@ -5,7 +5,7 @@
 
 # site_up FOLDER ADDRESS: lays two nodes out and starts them. Sections find three messages in the queue of b that wait.
 site_up() {
-    SITE="$1" ADDRESS="$2"
+    export SITE="$1" ADDRESS="$2"
     for node in a b c; do
         mkdir -p "$SITE/$node"
         site_config "$node" a b >"$SITE/$node/mailswitch.yaml"
@@ -60,8 +60,10 @@ site_down() {
     done
 }
 
-on() { NODE="$1"; }
+on() { export NODE="$1"; }
 switchctl() { command switchctl --config "$SITE/$NODE/mailswitch.yaml" "$@"; }
+# Waits with a bound are shells of their own.
+export -f switchctl
 
 # systemctl VERB [OPTION] UNIT...: the units of this node.
 systemctl() {

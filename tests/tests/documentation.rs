@@ -41,3 +41,8 @@ fn every_block_of_the_quickstart_does_what_the_page_says() -> Result<()> {
 fn every_block_of_every_runbook_does_what_the_page_says() -> Result<()> {
     runs("RUNBOOKS.md")
 }
+
+#[test]
+fn every_block_of_the_page_on_drills_does_what_the_page_says() -> Result<()> {
+    runs("DRILLS.md")
+}

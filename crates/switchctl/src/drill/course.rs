@@ -40,7 +40,7 @@ const PROBES_BEFORE: u64 = 10;
 const WORD_PATIENCE: Duration = Duration::from_secs(5);
 /// How much longer than the objective a takeover is waited for: a late one is measured, too.
 const BEYOND_SLO: Duration = Duration::from_secs(20);
-/// Longest wait for the queue to run empty.
+/// Longest wait for the queue to run empty of probes.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
 /// Longest wait for the node's return, after its fault ended, and for its queue to be back.
 const RETURN_PATIENCE: Duration = Duration::from_secs(90);
@@ -85,10 +85,12 @@ pub(crate) async fn play(
     let began = clock.now();
     // Before the first probe: an attempt that runs is no doubt yet.
     let doubts_before = in_doubt(context, None)?;
+    let queued_before = leases.of(&plan.queue).map_err(Failure::failed)?.queued;
     let stage = Stage::open(context, options, &plan, (id, leases, Arc::clone(&clock)), own)?;
     let events = Events::new(began);
+    let faults = Vec::new();
     let mut drill =
-        Drill { context, options, screen, plan, stage, events, faults: Vec::new(), id, doubts_before };
+        Drill { context, options, screen, plan, stage, events, faults, id, doubts_before, queued_before };
     drill.warm_up().await?;
     let mut signals = Signals::listen()?;
     let wall = clock.wall();
@@ -130,6 +132,8 @@ struct Drill<'a> {
     id: u64,
     /// Recipients in doubt before it began.
     doubts_before: u64,
+    /// What waited in the node's queue before the first probe: held or deferred, it waits on, and is no affair of the drill.
+    queued_before: u64,
 }
 
 impl Drill<'_> {
@@ -261,7 +265,8 @@ impl Drill<'_> {
             taken.owner,
             taken.epoch
         ));
-        let empty = |lease: &LeaseView| lease.epoch > before.epoch && lease.working && lease.queued == 0;
+        let rest = self.queued_before;
+        let empty = |lease: &LeaseView| lease.epoch > before.epoch && lease.working && lease.queued <= rest;
         let drained = self.stage.leases.wait_for(&queue, "the queue is drained", DRAIN_PATIENCE, empty).await;
         let times = self.stage.deliveries(&queue, before.epoch, claim.unwrap_or(fault_at));
         story.phases.first_delivery = times.iter().min().copied().map(since);
@@ -387,7 +392,7 @@ impl Drill<'_> {
         }
         let recent = |record: &Value| record.get("at_ms").and_then(Value::as_u64) >= Some(wall.0);
         story.decisions.retain(recent);
-        let Self { context, options, screen, plan, stage, events, mut faults, id, doubts_before } = self;
+        let Self { context, options, screen, plan, stage, events, mut faults, id, doubts_before, .. } = self;
         let Stage { sink, leases, load, run, balancer, .. } = stage;
         load.stop();
         screen.event("probe traffic ends; the queues run empty");
