@@ -10,13 +10,12 @@ mod answers;
 mod memory;
 mod message;
 mod packed;
+mod rows;
 mod walk;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use foldhash::fast::RandomState;
 use foldhash::{HashSet, HashSetExt};
-use indexmap::IndexMap;
 use mail_model::{AttemptNumber, Epoch, QueueId, RecipientIndex, Reply, SegmentId, TAKEN_BEFORE};
 
 pub use self::message::{BodyPlace, Message, Standing};
@@ -24,6 +23,7 @@ pub use self::walk::Walk;
 
 use self::memory::Memory;
 use self::packed::{Packed, Rest};
+use self::rows::Rows;
 use crate::frame::FrameHeader;
 use crate::record::{
     AttemptRecord, CarryRecord, DOUBTS_KEPT, Doubt, Failure, MessageKey, MessageRecord, MessageView,
@@ -92,8 +92,7 @@ struct Open {
 pub struct Books {
     queue: QueueId,
     started: bool,
-    /// Without gaps, so that a million of them are no larger than they must be.
-    messages: IndexMap<MessageKey, Packed, RandomState>,
+    messages: Rows,
     tally: Tally,
     open: BTreeMap<(Epoch, AttemptNumber), Open>,
     totals: Totals,
@@ -108,10 +107,6 @@ pub struct Books {
     scratch: Vec<u8>,
 }
 
-/// Memory is given back when only this part of it is used.
-const SPARSE: usize = 8;
-/// And there is so much of it, in messages, that it is worth it.
-const SMALL: usize = 65_536;
 /// How many anomalies are kept as text; more are only counted in the last line.
 const ANOMALIES_KEPT: usize = 1_000;
 
@@ -122,7 +117,7 @@ impl Books {
         Self {
             queue,
             started: false,
-            messages: IndexMap::default(),
+            messages: Rows::default(),
             tally: Tally::default(),
             open: BTreeMap::new(),
             totals: Totals::default(),
@@ -471,14 +466,10 @@ impl Books {
             self.put(key, packed);
             return;
         }
-        if let Some(gone) = self.messages.swap_remove(&key) {
+        if let Some(gone) = self.messages.remove(key) {
             self.tally.count(&gone, false);
             self.weigh((message.place.segment, message.frame_len), &message.body, false);
             self.unreplied.remove(&key);
-        }
-        // What a large queue took is given back when it is small again.
-        if self.messages.len() < self.messages.capacity() / SPARSE && self.messages.capacity() > SMALL {
-            self.messages.shrink_to(self.messages.len() * 2);
         }
     }
 

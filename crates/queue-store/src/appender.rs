@@ -104,6 +104,8 @@ pub(crate) struct Appender {
     fence: Box<dyn StoredFile>,
     chain: Chain,
     offset: u64,
+    /// Bytes appended in this epoch, in all segments.
+    appended: u64,
     /// Frames with lower numbers are on stable storage.
     durable: u64,
     digest: DigestBuilder,
@@ -123,6 +125,9 @@ const META_KEPT: usize = 64 << 10;
 
 /// The part of a segment that is kept for records that empty the queue, so that a full disk can still drain.
 const RESERVED_PART: u64 = 8;
+
+/// The part of a segment that is written before the cleaner judges whether the oldest one empties by itself.
+const EBB_PART: u64 = 16;
 
 /// A segment is closed when its digest is this large, in bytes. The digest is in memory until then, and a start reads it whole;
 /// that of a segment full of records without a body, as a drain writes them, would be as large as the segment.
@@ -159,6 +164,7 @@ impl Appender {
             fence,
             chain: Chain::begin(segment.epoch, cookie),
             offset: 0,
+            appended: 0,
             durable: 0,
             digest: DigestBuilder::new(),
             buffer: Vec::new(),
@@ -271,6 +277,7 @@ impl Appender {
     fn write_out(&mut self) -> Result<(), AppendError> {
         self.file.write_at(self.offset, &self.buffer).map_err(space)?;
         self.offset += self.buffer.len() as u64;
+        self.appended += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
     }
@@ -313,6 +320,16 @@ impl Appender {
     /// Up to where frames are durable.
     pub(crate) fn committed(&self) -> (SegmentId, u64) {
         (self.chain.segment, self.offset)
+    }
+
+    /// Bytes appended in this epoch: only ever more.
+    pub(crate) fn appended(&self) -> u64 {
+        self.appended
+    }
+
+    /// Bytes after which the cleaner knows whether a segment empties by itself.
+    pub(crate) fn ebb_window(&self) -> u64 {
+        self.segment_size / EBB_PART
     }
 
     /// True if the files are so much larger than what lives in them that carrying forward pays.

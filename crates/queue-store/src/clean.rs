@@ -3,6 +3,8 @@
 //! A step is small, so that commits between two steps do not wait: carry a few live messages of the oldest segment
 //! forward, or, if none is left there, retire it and everything dead behind it.
 
+mod ebb;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -13,6 +15,7 @@ use queue_format::record::{
     CarryRecord, ChunkRef, Content, MessageKey, MessageRecord, RecipientStanding, Record, Taken, TakenRecord,
 };
 
+use self::ebb::{Ebb, Pace};
 use crate::appender::{AppendError, Appender, Draft, sick};
 use crate::content::{self, ContentError};
 use crate::point::crash_point;
@@ -31,6 +34,7 @@ const TAKEN_MAX: usize = 256;
 pub(crate) struct Cleaner {
     segment: SegmentId,
     left: VecDeque<MessageKey>,
+    ebb: Ebb,
     /// Segments with a message that cannot be read whole: they stay, for people to look at.
     blocked: bool,
 }
@@ -52,7 +56,7 @@ impl Cleaner {
         appender: &mut Appender,
         needed: Option<SegmentId>,
     ) -> Result<Step, AppendError> {
-        let (oldest, live, used_from) = survey(appender);
+        let Survey { oldest, live, lives_in_oldest, used_from } = survey(appender);
         let mut dead_until = needed.map_or(used_from, |needed| used_from.min(needed));
         let Some(oldest) = oldest.filter(|_| !self.blocked) else { return Ok(Step::Idle) };
         if dead_until > oldest {
@@ -69,6 +73,12 @@ impl Cleaner {
             return Ok(Step::Idle);
         }
         if self.segment != oldest || self.left.is_empty() {
+            let now = appender.clock.now();
+            let window = appender.ebb_window();
+            let pace = self.ebb.look(oldest, lives_in_oldest, appender.appended(), window, now);
+            if pace == Pace::Leaves {
+                return Ok(Step::Idle);
+            }
             self.segment = oldest;
             let mut left: Vec<MessageKey> = appender.books.lock().messages_in(oldest).collect();
             left.sort_unstable();
@@ -101,18 +111,29 @@ impl Cleaner {
     }
 }
 
-/// The oldest segment, all live bytes, and the oldest segment with something live in it.
-fn survey(appender: &Appender) -> (Option<SegmentId>, u64, SegmentId) {
+/// What lives where.
+struct Survey {
+    oldest: Option<SegmentId>,
+    /// All live bytes.
+    live: u64,
+    lives_in_oldest: u64,
+    /// The oldest segment with something live in it.
+    used_from: SegmentId,
+}
+
+fn survey(appender: &Appender) -> Survey {
     let books = appender.books.lock();
     let current = appender.segment();
-    let live: u64 = books.live_bytes().values().sum();
+    let lives = books.live_bytes();
     let oldest = appender.sizes.keys().next().copied();
-    let first_used = books
-        .live_bytes()
-        .iter()
-        .find(|(id, bytes)| **bytes > 0 && **id < current)
-        .map_or(current, |(id, _)| *id);
-    (oldest, live, first_used)
+    let used_from =
+        lives.iter().find(|(id, bytes)| **bytes > 0 && **id < current).map_or(current, |(id, _)| *id);
+    Survey {
+        oldest,
+        live: lives.values().sum(),
+        lives_in_oldest: oldest.and_then(|oldest| lives.get(&oldest).copied()).unwrap_or_default(),
+        used_from,
+    }
 }
 
 /// Declares every segment before `first_live` gone, and then removes it.

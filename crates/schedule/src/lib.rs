@@ -8,6 +8,7 @@
 //! | [`Line`] | how a destination stands |
 
 mod limits;
+mod places;
 mod queue;
 mod retry;
 mod waiting;

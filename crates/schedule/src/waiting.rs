@@ -6,8 +6,9 @@
 use std::hash::{BuildHasher, Hash};
 
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
 use mail_model::Moment;
+
+use crate::places::Places;
 
 /// Children of an item in a heap: more of them make it flatter, and each step looks at neighbours.
 const BRANCHES: usize = 4;
@@ -47,7 +48,7 @@ pub(crate) struct Entry<K> {
 #[derive(Debug)]
 pub(crate) struct Waiting<K> {
     slots: Vec<Slot<K>>,
-    places: HashTable<u32>,
+    places: Places,
     by_due: Vec<u32>,
     by_expiry: Vec<u32>,
     hasher: RandomState,
@@ -57,7 +58,7 @@ impl<K: Copy + Ord + Hash> Waiting<K> {
     pub(crate) fn new() -> Self {
         Self {
             slots: Vec::new(),
-            places: HashTable::new(),
+            places: Places::new(),
             by_due: Vec::new(),
             by_expiry: Vec::new(),
             hasher: RandomState::default(),
@@ -93,7 +94,7 @@ impl<K: Copy + Ord + Hash> Waiting<K> {
         self.slots.push(Slot { item, due, expires, at_due: place, at_expiry: place });
         let (slots, hasher) = (&self.slots, &self.hasher);
         let hash = |place: &u32| hash_of(slots, hasher, *place);
-        self.places.insert_unique(self.hasher.hash_one(item), place, hash);
+        self.places.insert(self.hasher.hash_one(item), place, hash);
         for by in [By::Due, By::Expiry] {
             self.heap_mut(by).push(place);
             self.rise(by, self.slots.len() - 1);
@@ -125,20 +126,17 @@ impl<K: Copy + Ord + Hash> Waiting<K> {
 
     fn place(&self, item: K) -> Option<u32> {
         let is = |place: &u32| self.slots.get(*place as usize).is_some_and(|slot| slot.item == item);
-        self.places.find(self.hasher.hash_one(item), is).copied()
+        self.places.find(self.hasher.hash_one(item), is)
     }
 
     fn forget(&mut self, item: K, place: u32) {
-        if let Ok(found) = self.places.find_entry(self.hasher.hash_one(item), |other| *other == place) {
-            found.remove();
-        }
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.places.remove(hasher.hash_one(item), place, |place| hash_of(slots, hasher, *place));
     }
 
     /// The item of the last place moves to `to`, which is about to be free.
     fn renumber(&mut self, item: K, from: u32, to: u32) {
-        if let Some(place) = self.places.find_mut(self.hasher.hash_one(item), |other| *other == from) {
-            *place = to;
-        }
+        self.places.renumber(self.hasher.hash_one(item), from, to);
         for by in [By::Due, By::Expiry] {
             let at = self.at(by, from);
             if let Some(number) = at.and_then(|at| self.heap_mut(by).get_mut(at)) {
@@ -153,8 +151,6 @@ impl<K: Copy + Ord + Hash> Waiting<K> {
             self.slots.shrink_to(len * 2);
             self.by_due.shrink_to(len * 2);
             self.by_expiry.shrink_to(len * 2);
-            let (slots, hasher) = (&self.slots, &self.hasher);
-            self.places.shrink_to(len * 2, |place| hash_of(slots, hasher, *place));
         }
     }
 

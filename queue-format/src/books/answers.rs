@@ -20,25 +20,21 @@ impl Books {
     /// A live message.
     #[must_use]
     pub fn message(&self, key: MessageKey) -> Option<Message> {
-        self.messages.get(&key)?.open()
+        self.messages.get(key)?.open()
     }
 
     /// True if there is such a message.
     #[must_use]
     pub fn is_live(&self, key: MessageKey) -> bool {
-        self.messages.contains_key(&key)
+        self.messages.get(key).is_some()
     }
 
-    /// All live messages, in no order.
+    /// All live messages, in the order of their keys.
     pub fn messages(&self) -> impl Iterator<Item = (MessageKey, Message)> {
-        self.messages.iter().filter_map(|(key, packed)| Some((*key, packed.open()?)))
+        self.messages.iter().filter_map(|(key, packed)| Some((key, packed.open()?)))
     }
 
-    fn stretch(&self, walk: &mut Walk) -> impl Iterator<Item = (&MessageKey, &Packed)> {
-        self.messages.get_range(walk.next(self.messages.len())).into_iter().flatten()
-    }
-
-    /// Live messages of the next stretch of `walk` that were accepted after `since`, and no later than `until`, in no order. Opens
+    /// Live messages of the next stretch of `walk` that were accepted after `since`, and no later than `until`. Opens
     /// no message.
     pub fn accepted_within(
         &self,
@@ -48,12 +44,12 @@ impl Books {
     ) -> impl Iterator<Item = MessageKey> {
         let within =
             move |packed: &Packed| (since.0.saturating_add(1)..=until.0).contains(&packed.received().0);
-        self.stretch(walk).filter(move |(_, packed)| within(packed)).map(|(key, _)| *key)
+        self.messages.stretch(walk).filter(move |(_, packed)| within(packed)).map(|(key, _)| key)
     }
 
     /// When the oldest message of the next stretch of `walk` was accepted.
     pub fn oldest_of(&self, walk: &mut Walk) -> Option<WallTime> {
-        self.stretch(walk).map(|(_, packed)| packed.received()).min()
+        self.messages.stretch(walk).map(|(_, packed)| packed.received()).min()
     }
 
     /// When the oldest live message was accepted. Walks all messages.
@@ -100,9 +96,9 @@ impl Books {
     /// Live recipients whose sender has not been told of their end.
     pub fn owed(&self) -> impl Iterator<Item = (MessageKey, RecipientIndex, Told)> {
         self.messages.iter().flat_map(|(key, message)| {
-            (0..).zip(message.glance()).filter_map(|(index, glance)| match glance.state {
-                RecipientState::Owed(how) => Some((*key, index, Told::Failed(how))),
-                RecipientState::OwedSuccess => Some((*key, index, Told::Delivered)),
+            (0..).zip(message.glance()).filter_map(move |(index, glance)| match glance.state {
+                RecipientState::Owed(how) => Some((key, index, Told::Failed(how))),
+                RecipientState::OwedSuccess => Some((key, index, Told::Delivered)),
                 RecipientState::Queued
                 | RecipientState::Held
                 | RecipientState::Delivered
@@ -156,7 +152,7 @@ impl Books {
     /// Live messages with a frame or chunk in `segment`.
     pub fn messages_in(&self, segment: SegmentId) -> impl Iterator<Item = MessageKey> {
         let found = self.messages.iter().filter(move |(_, message)| message.lies_in(segment));
-        found.map(|(key, _)| *key)
+        found.map(|(key, _)| key)
     }
 
     /// What could not be true and was met all the same. Empty in every queue that was not damaged.
@@ -177,12 +173,12 @@ impl Books {
         self.tally
     }
 
-    /// When the first thing is to be done about each live message that has something to do, in no order. Opens no message.
+    /// When the first thing is to be done about each live message that has something to do. Opens no message.
     pub fn agenda(&self) -> impl Iterator<Item = (WallTime, MessageKey)> {
         self.messages.iter().filter_map(|(key, message)| {
             let waits = |state: RecipientState| state == RecipientState::Queued || state.is_owed();
             let due = message.glance().filter(|glance| waits(glance.state)).map(|glance| glance.due).min();
-            due.map(|due| (due, *key))
+            due.map(|due| (due, key))
         })
     }
 

@@ -1,38 +1,40 @@
 //! A walk over all messages that keeps commits waiting for a moment only.
 
-use std::ops::Range;
+use mail_model::Epoch;
 
-/// Messages that are looked at while commits wait.
-const STRETCH: usize = 16_384;
+use crate::record::MessageKey;
 
 /// How far a walk over all live messages has come that is made in stretches, so that commits come between two of them.
 ///
-/// It goes from the last message to the first: where one leaves meanwhile the last one takes its place, and that was seen. So who
-/// stays is seen, perhaps twice; who comes meanwhile is not.
+/// It goes in the order of their keys: who stays is seen once, and who comes meanwhile is seen, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Walk {
-    /// Those with a lower number are still to be seen.
-    left: usize,
+    /// Those from here on are still to be seen; after the last stretch there are none.
+    from: Option<MessageKey>,
 }
 
 impl Walk {
+    /// Messages that are looked at while commits wait, about.
+    pub(super) const STRETCH: usize = 16_384;
+
     /// Nothing was seen.
     #[must_use]
     pub fn new() -> Self {
-        Self { left: usize::MAX }
+        Self { from: Some(MessageKey { epoch: Epoch(0), sequence: 0 }) }
     }
 
-    /// The numbers of the next stretch, of `len` messages that there are now.
-    pub(super) fn next(&mut self, len: usize) -> Range<usize> {
-        let end = self.left.min(len);
-        self.left = end.saturating_sub(STRETCH);
-        self.left..end
+    pub(super) fn from(self) -> Option<MessageKey> {
+        self.from
+    }
+
+    pub(super) fn go_on(&mut self, next: Option<MessageKey>) {
+        self.from = next;
     }
 
     /// All were seen.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.left == 0
+        self.from.is_none()
     }
 }
 

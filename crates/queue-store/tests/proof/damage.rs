@@ -51,6 +51,11 @@ async fn made(dir: &Path) {
         for _ in 0..60 {
             user.step(&mut rng).await.unwrap();
         }
+        if life == 2 {
+            // One that is only dropped goes on cleaning until another one takes over.
+            queue.drain();
+            queue.release().await;
+        }
     }
 }
 
