@@ -485,10 +485,15 @@ impl Books {
         self.doubts.push_back(doubt);
     }
 
-    /// The next hop had it from one of those attempts, and took it once.
+    /// The host had them from the attempt in doubt, and took them once. Where several attempts are in doubt it is not known which of them
+    /// reached this host: another one may have a copy, and all stay named.
     fn settle_doubts(&mut self, message: MessageKey, recipients: &[RecipientIndex]) {
-        for doubt in self.doubts.iter_mut().filter(|doubt| doubt.message == message) {
-            doubt.recipients.retain(|index| !recipients.contains(index));
+        for index in recipients {
+            let names = |doubt: &&mut Doubt| doubt.message == message && doubt.recipients.contains(index);
+            let mut found = self.doubts.iter_mut().filter(names);
+            if let (Some(doubt), None) = (found.next(), found.next()) {
+                doubt.recipients.retain(|other| other != index);
+            }
         }
         self.doubts.retain(|doubt| doubt.message != message || !doubt.recipients.is_empty());
     }

@@ -80,9 +80,7 @@ impl Cleaner {
                 return Ok(Step::Idle);
             }
             self.segment = oldest;
-            let mut left: Vec<MessageKey> = appender.books.lock().messages_in(oldest).collect();
-            left.sort_unstable();
-            self.left = left.into();
+            self.left = appender.books.lock().messages_in(oldest).collect();
         }
         if self.left.is_empty() {
             return Ok(Step::Idle);

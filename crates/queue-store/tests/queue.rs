@@ -11,8 +11,8 @@ use bytes::Bytes;
 use cluster::Timers;
 use cluster::instance::{Order, State};
 use mail_model::{
-    BootId, Clock, Domain, Envelope, Epoch, InstanceId, Mailbox, Moment, NodeId, Reason, Recipient,
-    ReversePath, Role, WallTime,
+    BootId, Clock, Domain, EnhancedStatus, Envelope, Epoch, InstanceId, Mailbox, Moment, NodeId, Reason,
+    Recipient, Reply, ReversePath, Role, WallTime,
 };
 use queue_format::record::{
     Content, Failure, MessageKey, MessageRecord, OperateRecord, OutcomeGroup, OutcomeRecord, Settles, Told,
@@ -364,6 +364,27 @@ async fn an_attempt_that_outlives_its_message_s_segment_is_still_in_doubt_after_
     let doubts: Vec<_> = seen.replay.books.doubts().collect();
     assert_eq!(doubts.len(), 1, "{doubts:?}");
     assert_eq!((doubts[0].attempt, doubts[0].next_hop.as_str()), (number, "hop"));
+}
+
+/// Two hosts, say, and only one of them can have said it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_it_was_taken_before_settles_a_doubt_and_none_of_several() {
+    let spool = tempfile::tempdir().unwrap();
+    let queue = opened(options(spool.path(), "a")).await;
+    let (once, twice) = (accept(&queue, 1, b"one doubt").await, accept(&queue, 1, b"two doubts").await);
+    for (key, doubts) in [(once, 1), (twice, 2)] {
+        for _ in 0..doubts {
+            let n = queue.begin_attempt(key, vec![0], "hop".into(), WallTime(1)).await.unwrap();
+            queue.settle(outcome(key, Some(n), Verdict::InDoubt { due: WallTime(2) })).await.unwrap();
+        }
+        let n = queue.begin_attempt(key, vec![0], "hop".into(), WallTime(3)).await.unwrap();
+        let mut settled = outcome(key, Some(n), Verdict::Delivered);
+        let text = format!("{} b-1-1", mail_model::TAKEN_BEFORE);
+        settled.groups[0].reply = Some(Reply::local(250, EnhancedStatus::new(2, 0, 0), text));
+        queue.settle(settled).await.unwrap();
+    }
+    let named = queue.books(|books| books.doubts().map(|doubt| doubt.message).collect::<Vec<_>>()).unwrap();
+    assert_eq!(named, [twice, twice]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

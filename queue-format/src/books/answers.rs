@@ -149,7 +149,7 @@ impl Books {
         &self.live_bytes
     }
 
-    /// Live messages with a frame or chunk in `segment`.
+    /// Live messages with a frame or chunk in `segment`, in the order of their keys.
     pub fn messages_in(&self, segment: SegmentId) -> impl Iterator<Item = MessageKey> {
         let found = self.messages.iter().filter(move |(_, message)| message.lies_in(segment));
         found.map(|(key, _)| key)

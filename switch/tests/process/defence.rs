@@ -158,6 +158,17 @@ async fn said(site: &Site, ip: &str, lines: &[&str]) -> Vec<u16> {
     codes
 }
 
+/// The other node is at 127.0.0.6.
+fn make_a_pair(site: &Site) {
+    site.configure_more(
+        "cluster: { nodes: [ { id: a, heartbeat: ['127.0.0.5:7101'], control: '127.0.0.5:7201' }, \
+         { id: b, heartbeat: ['127.0.0.6:7102'], control: '127.0.0.6:7202' } ], key_file: cluster.key }",
+    );
+    let key = site.path().join("cluster.key");
+    std::fs::write(&key, "0".repeat(64)).unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
 /// What a stranger may not, by each bound; and a node of the cluster that does the same.
 #[tokio::test]
 async fn a_node_of_the_cluster_is_exempt_from_every_bound_that_a_stranger_meets() {
@@ -176,13 +187,7 @@ async fn a_node_of_the_cluster_is_exempt_from_every_bound_that_a_stranger_meets(
     ];
     for (bound, lines, code) in cases {
         let site = site(bound);
-        site.configure_more(
-            "cluster: { nodes: [ { id: a, heartbeat: ['127.0.0.5:7101'], control: '127.0.0.5:7201' }, \
-             { id: b, heartbeat: ['127.0.0.6:7102'], control: '127.0.0.6:7202' } ], key_file: cluster.key }",
-        );
-        let key = site.path().join("cluster.key");
-        std::fs::write(&key, "0".repeat(64)).unwrap();
-        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        make_a_pair(&site);
         let _switch = site.start_ready().await;
         let mut stranger = said(&site, "127.0.0.7", lines).await;
         stranger.extend(said(&site, "127.0.0.8", lines).await);
@@ -198,13 +203,7 @@ async fn a_node_of_the_cluster_is_exempt_from_every_bound_that_a_stranger_meets(
 #[tokio::test]
 async fn a_node_of_the_cluster_is_greeted_at_once_and_never_kept_waiting_for_an_error() {
     let site = site("greet_delay: 20s\n  tarpit_after: 1\n  tarpit: 20s");
-    site.configure_more(
-        "cluster: { nodes: [ { id: a, heartbeat: ['127.0.0.5:7101'], control: '127.0.0.5:7201' }, \
-         { id: b, heartbeat: ['127.0.0.6:7102'], control: '127.0.0.6:7202' } ], key_file: cluster.key }",
-    );
-    let key = site.path().join("cluster.key");
-    std::fs::write(&key, "0".repeat(64)).unwrap();
-    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    make_a_pair(&site);
     let _switch = site.start_ready().await;
     let began = clock().now();
     let lines = ["EHLO peer.test", "NONSENSE", "NONSENSE", "NONSENSE"];
